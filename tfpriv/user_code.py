@@ -1,0 +1,88 @@
+"""Loads a function of the user's own, named on the command line."""
+
+import importlib
+import importlib.util
+import pathlib
+import sys
+from collections.abc import Callable
+
+from tfpriv.errors import UserError
+
+
+def is_user_code(name: str) -> bool:
+    """Says whether `name` has the form `module:function` or `path/to/file.py:function`."""
+    return ":" in name
+
+
+def load_function(name: str, flag: str) -> Callable:
+    """Returns the function that `name` stands for.
+
+    Args:
+        name: `package.module:function` or `path/to/file.py:function`.
+        flag: The flag that it came from, for messages; for example `--model`.
+
+    Raises:
+        UserError: if the file or module does not exist, cannot be imported, or has no such
+            function.
+    """
+    source, _, attribute = name.rpartition(":")
+    if not source or not attribute:
+        raise UserError(
+            f"{flag}={name} is not of the form module:function or path/to/file.py:function; "
+            "name both the source and the function."
+        )
+    if source.endswith(".py") or "/" in source:
+        module = _load_file(source, name, flag)
+    else:
+        module = _import_module(source, name, flag)
+    function = getattr(module, attribute, None)
+    if not callable(function):
+        raise UserError(
+            f"{flag}={name}: {source} has no function {attribute!r}; define it or correct the name."
+        )
+    return function
+
+
+def _load_file(source, name, flag):
+    path = pathlib.Path(source).expanduser().resolve()
+    if not path.is_file():
+        raise UserError(f"{flag}={name}: there is no file {source}; correct the path.")
+    module_name = f"tfpriv_user_{path.stem}"
+    spec = importlib.util.spec_from_file_location(module_name, path)
+    if spec is None:
+        raise UserError(f"{flag}={name}: {source} is not a Python file; its name must end in .py.")
+    module = importlib.util.module_from_spec(spec)
+    # Keras looks classes up by module when it saves a subclassed model.
+    sys.modules[module_name] = module
+    try:
+        spec.loader.exec_module(module)
+    except Exception as error:
+        del sys.modules[module_name]
+        raise UserError(
+            f"{flag}={name}: {source} could not be imported ({type(error).__name__}: {error}); "
+            "run it with Python to see where."
+        ) from error
+    return module
+
+
+def _import_module(source, name, flag):
+    sys.path.insert(0, "")  # A module in the current folder counts, as with `python -m`.
+    try:
+        return importlib.import_module(source)
+    except ModuleNotFoundError as error:
+        if error.name and source.startswith(error.name):
+            raise UserError(
+                f"{flag}={name}: there is no module {source!r}; install it, put it in the current "
+                "folder, or give path/to/file.py:function."
+            ) from error
+        raise UserError(
+            f"{flag}={name}: {source} needs the module {error.name!r}, which is not installed; "
+            "install it."
+        ) from error
+    except Exception as error:
+        raise UserError(
+            f"{flag}={name}: {source} could not be imported ({type(error).__name__}: {error}); "
+            "run it with Python to see where."
+        ) from error
+    finally:
+        sys.path.remove("")
