@@ -117,7 +117,7 @@ def test_checker_lets_an_allowed_import_pass(path, source):
 
 def test_rules_hold_in_all_files():
     paths = [*ROOT.glob("tfpriv/**/*.py"), *ROOT.glob("experiments/**/*.py")]
-    assert len(paths) > 10
+    assert len(paths) > 5
     assert [
         violation
         for path in sorted(paths)
