@@ -1,0 +1,29 @@
+"""What is protected and at what cost: sampling, noise, accounting, calibration, the statement.
+
+Pure arithmetic over numpy and dp_accounting; no TensorFlow.
+"""
+
+from tfpriv.privacy.accounting import Epsilon
+from tfpriv.privacy.mechanisms import AdaptiveGaussian, Gaussian, Mechanism, Tree
+from tfpriv.privacy.plan import PrivacyPlan
+from tfpriv.privacy.sampling import (
+    FixedSizeSampler,
+    PoissonSampler,
+    Sampler,
+    ShuffledSampler,
+    build_sampler,
+)
+
+__all__ = [
+    "AdaptiveGaussian",
+    "Epsilon",
+    "FixedSizeSampler",
+    "Gaussian",
+    "Mechanism",
+    "PoissonSampler",
+    "PrivacyPlan",
+    "Sampler",
+    "ShuffledSampler",
+    "Tree",
+    "build_sampler",
+]

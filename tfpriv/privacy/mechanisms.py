@@ -1,0 +1,119 @@
+"""What is added to a step's sum, and what that is worth before any sampling.
+
+Every mechanism bounds the contribution of one member (a client or an example) to a step's sum in
+L2 norm by `clip_norm` and adds Gaussian noise. `noise_multiplier` is always the ratio of a
+standard deviation to that bound, for the whole release of a step.
+"""
+
+import dataclasses
+import math
+
+import dp_accounting
+
+from tfpriv.errors import UserError
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Gaussian:
+    """Independent Gaussian noise on the clipped sum (Abadi et al. 2016, section 3.1).
+
+    Attributes:
+        clip_norm: The L2 bound on one member's contribution, above 0.
+        noise_multiplier: Standard deviation of the noise on the sum, over `clip_norm`; None until
+            it is calibrated.
+    """
+
+    clip_norm: float
+    noise_multiplier: float | None = None
+
+    name = "gaussian"
+
+    def __post_init__(self):
+        _check(self.clip_norm, self.noise_multiplier)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class AdaptiveGaussian:
+    """Gaussian noise with a clip that follows a quantile (Andrew et al. 2021, section 3).
+
+    A step releases two sums: the clipped contributions, and how many were within the clip, each
+    with noise of its own. `noise_multiplier` z is for both together: the sums get the noise
+    multiplier `(z^-2 - (2 s_b)^-2)^(-1/2)` and the standard deviation s_b (their Theorem 1).
+
+    Attributes:
+        clip_norm: The clip of the first step, above 0.
+        target_quantile: The share of contributions that the clip should leave alone, in [0, 1].
+        clip_learning_rate: The step size of the geometric update of the clip, at least 0.
+        count_stddev: s_b, the standard deviation of the noise on the count, above z / 2.
+        noise_multiplier: z; None until it is calibrated.
+    """
+
+    clip_norm: float
+    target_quantile: float
+    clip_learning_rate: float
+    count_stddev: float
+    noise_multiplier: float | None = None
+
+    name = "adaptive"
+
+    def __post_init__(self):
+        _check(self.clip_norm, self.noise_multiplier)
+        if not 0 <= self.target_quantile <= 1:
+            raise UserError(f"target_quantile is {self.target_quantile}; it must be in [0, 1].")
+        if self.noise_multiplier and self.noise_multiplier >= 2 * self.count_stddev:
+            raise UserError(
+                f"a noise multiplier of {self.noise_multiplier:.4g} cannot be reached with a noise "
+                f"of {self.count_stddev:.4g} on the clipped count; have more than "
+                f"{math.ceil(10 * self.noise_multiplier)} members a step, or use "
+                "--mechanism=gaussian."
+            )
+
+    @property
+    def value_noise_multiplier(self) -> float:
+        """The noise multiplier of the clipped sum alone; larger than z."""
+        return (self.noise_multiplier**-2 - (2 * self.count_stddev) ** -2) ** -0.5
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Tree:
+    """Gaussian noise correlated over steps by a binary tree (Kairouz et al. 2021, section 3).
+
+    What is protected is every prefix sum of the steps since the tree was last started anew.
+
+    Attributes:
+        clip_norm: The L2 bound on one member's contribution, above 0.
+        noise_multiplier: Standard deviation of the noise on a node of the tree, over `clip_norm`;
+            None until it is calibrated.
+    """
+
+    clip_norm: float
+    noise_multiplier: float | None = None
+
+    name = "tree"
+
+    def __post_init__(self):
+        _check(self.clip_norm, self.noise_multiplier)
+
+    def event(self, steps: int) -> dp_accounting.DpEvent:
+        """Returns the release of one tree of `steps` leaves, seen by a member in one leaf.
+
+        A leaf adds to the nodes above it that are complete or pending: ceil(log2(steps + 1))
+        Gaussian releases (Kairouz et al. 2021, Theorem 4.1 and appendix D).
+        """
+        depth = math.ceil(math.log2(steps + 1))
+        return dp_accounting.SelfComposedDpEvent(
+            dp_accounting.GaussianDpEvent(self.noise_multiplier), depth
+        )
+
+
+Mechanism = Gaussian | AdaptiveGaussian | Tree
+NAMES = (Gaussian.name, AdaptiveGaussian.name, Tree.name)
+
+
+def _check(clip_norm, noise_multiplier):
+    if not (clip_norm > 0 and math.isfinite(clip_norm)):
+        raise UserError(f"clip_norm is {clip_norm}; it must be a number above 0.")
+    if noise_multiplier is not None and not (
+        noise_multiplier >= 0 and math.isfinite(noise_multiplier)
+    ):
+        raise UserError(f"noise_multiplier is {noise_multiplier}; it must be a number at least 0.")

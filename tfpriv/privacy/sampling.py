@@ -1,0 +1,144 @@
+"""Who takes part in a step: clients in a round, or examples in a batch.
+
+A sampler is a pure function of its seed and the step, so that a resumed run draws what the
+interrupted run would have drawn. How a draw amplifies privacy is the business of
+`tfpriv.privacy.plan`, which knows the sampler it accounts for.
+"""
+
+import dataclasses
+
+import numpy as np
+
+from tfpriv.errors import UserError
+
+# Streams drawn from one seed for different purposes must not collide.
+_SAMPLING_STREAM = 0x5A4D
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class PoissonSampler:
+    """Every member takes part in every step independently, with the same probability.
+
+    Attributes:
+        population: The number of members N, at least 1.
+        expected_size: The expected number m of members in a step, in (0, N].
+    """
+
+    population: int
+    expected_size: float
+
+    name = "poisson"
+
+    def __post_init__(self):
+        _check_size(self.population, self.expected_size)
+
+    @property
+    def sampling_probability(self) -> float:
+        """m / N, in (0, 1]."""
+        return self.expected_size / self.population
+
+    def sample(self, step: int, seed: int) -> np.ndarray:
+        """Returns the members of a step, ascending, int64 of any length from 0 to N."""
+        draws = _generator(seed, step).random(self.population)
+        return np.flatnonzero(draws < self.sampling_probability)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class FixedSizeSampler:
+    """Every step takes a uniformly random subset of fixed size, anew.
+
+    Attributes:
+        population: The number of members N, at least 1.
+        size: The number m of members in a step, in [1, N].
+    """
+
+    population: int
+    size: int
+
+    name = "fixed_size"
+
+    def __post_init__(self):
+        _check_size(self.population, self.size)
+
+    @property
+    def expected_size(self) -> float:
+        """The number of members in a step."""
+        return self.size
+
+    def sample(self, step: int, seed: int) -> np.ndarray:
+        """Returns the members of a step, ascending, int64[size]."""
+        members = _generator(seed, step).choice(self.population, self.size, replace=False)
+        return np.sort(members)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class ShuffledSampler:
+    """The population is shuffled and dealt out in groups; each pass shuffles it anew.
+
+    A member takes part at most once in a pass. The members that fill no group sit the pass out.
+
+    Attributes:
+        population: The number of members N, at least 1.
+        size: The number m of members in a step, in [1, N].
+    """
+
+    population: int
+    size: int
+
+    name = "shuffled"
+
+    def __post_init__(self):
+        _check_size(self.population, self.size)
+
+    @property
+    def expected_size(self) -> float:
+        """The number of members in a step."""
+        return self.size
+
+    @property
+    def steps_per_pass(self) -> int:
+        """The number of groups that one shuffle gives, floor(N / m)."""
+        return self.population // self.size
+
+    def sample(self, step: int, seed: int) -> np.ndarray:
+        """Returns the members of a step, ascending, int64[size]."""
+        current_pass, group = divmod(step, self.steps_per_pass)
+        order = _generator(seed, current_pass).permutation(self.population)
+        return np.sort(order[group * self.size : (group + 1) * self.size])
+
+
+Sampler = PoissonSampler | FixedSizeSampler | ShuffledSampler
+NAMES = (PoissonSampler.name, FixedSizeSampler.name, ShuffledSampler.name)
+
+
+def build_sampler(name: str, population: int, expected_size: float) -> Sampler:
+    """Returns the sampler called `name`.
+
+    Raises:
+        UserError: if there is no such sampler, or the size does not fit the population.
+    """
+    if name == PoissonSampler.name:
+        return PoissonSampler(population=population, expected_size=expected_size)
+    if name not in NAMES:
+        raise UserError(f"there is no sampler {name!r}; choose one of {', '.join(NAMES)}.")
+    if expected_size != int(expected_size):
+        raise UserError(
+            f"the sampler {name} takes a whole number of members, not {expected_size}; round it "
+            "or use poisson."
+        )
+    sampler = FixedSizeSampler if name == FixedSizeSampler.name else ShuffledSampler
+    return sampler(population=population, size=int(expected_size))
+
+
+def _generator(seed: int, step: int) -> np.random.Generator:
+    return np.random.default_rng((seed, _SAMPLING_STREAM, step))
+
+
+def _check_size(population, size):
+    if population < 1:
+        raise UserError(f"the population is {population}; there must be at least one member.")
+    if not 0 < size <= population:
+        raise UserError(
+            f"{size} of a population of {population} cannot be sampled; choose a number above 0 "
+            f"and at most {population}."
+        )

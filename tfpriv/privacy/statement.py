@@ -1,0 +1,151 @@
+"""The privacy statement: what an epsilon of a run means, for a person and for a program."""
+
+import textwrap
+from collections.abc import Sequence
+
+from tfpriv.privacy.mechanisms import AdaptiveGaussian, Tree
+from tfpriv.privacy.plan import PrivacyPlan
+
+NOT_COVERED = (
+    "the choice of hyper-parameters, if it looked at this data",
+    "test metrics, which are computed on data outside the training set",
+    "whoever knows the seed of the simulation: it decides who takes part, and must stay secret "
+    "for the amplification by sampling to hold",
+    "the rounding of floating-point noise",
+)
+
+
+def describe(
+    plan: PrivacyPlan,
+    segments: Sequence[int],
+    *,
+    covered: str,
+    not_covered: Sequence[str] = (),
+    repeated_steps: int = 0,
+) -> dict:
+    """Returns the statement of a run as JSON values.
+
+    Args:
+        plan: The plan that ran.
+        segments: The steps that ran, as `PrivacyPlan.event` takes them.
+        covered: What the guarantee is about, in words; for example "the released model".
+        not_covered: What this run adds to `NOT_COVERED`.
+        repeated_steps: How many of the steps were run again after an interruption.
+
+    Returns:
+        A dictionary with the keys private, unit, neighboring_relation, sampler, population,
+        expected_size, mechanism, noise_multiplier, clip_norm, steps, repeated_steps, delta,
+        epsilon, accountant, epsilon_pld, epsilon_rdp, event, covered, not_covered. Epsilons are
+        None when the run is not private.
+    """
+    statement = {
+        "private": plan.is_private,
+        "unit": plan.unit,
+        "neighboring_relation": plan.neighboring_relation,
+        "sampler": plan.sampler.name,
+        "population": plan.sampler.population,
+        "expected_size": plan.sampler.expected_size,
+        "mechanism": plan.mechanism.name if plan.mechanism else "none",
+        "noise_multiplier": plan.mechanism.noise_multiplier if plan.mechanism else None,
+        "clip_norm": plan.mechanism.clip_norm if plan.mechanism else None,
+        "steps": sum(segments),
+        "repeated_steps": repeated_steps,
+        "delta": plan.delta,
+        "epsilon": None,
+        "accountant": None,
+        "epsilon_pld": None,
+        "epsilon_rdp": None,
+        "event": None,
+        "covered": covered,
+        "not_covered": [*NOT_COVERED, *not_covered],
+    }
+    if plan.is_private:
+        epsilon = plan.epsilon(segments)
+        statement.update(
+            epsilon=epsilon.value,
+            accountant=epsilon.accountant,
+            epsilon_pld=epsilon.pld,
+            epsilon_rdp=epsilon.rdp,
+            event=repr(plan.event(segments)),
+        )
+    return statement
+
+
+def as_text(plan: PrivacyPlan, statement: dict) -> str:
+    """Returns the statement as a page of text, at most 80 columns wide."""
+    if not statement["private"]:
+        return _page(
+            [
+                "This run is not private: no noise was added, so there is no bound on what its "
+                f"model tells about one {statement['unit']}."
+            ]
+        )
+    unit = statement["unit"]
+    lines = [
+        f"({statement['epsilon']:.4g}, {statement['delta']:g})-differential privacy for one "
+        f"{unit}, by {statement['accountant']}"
+        + (
+            f" ({statement['epsilon_rdp']:.4g} by RDP)."
+            if statement["accountant"] == "PLD"
+            else "; no bound by PLD is known for this sampler."
+        ),
+        f"It says: whatever is done with {statement['covered']}, the probability of any outcome "
+        f"changes by at most a factor of exp({statement['epsilon']:.4g}), and a probability of "
+        f"{statement['delta']:g} beside it, between two populations that differ in one {unit} "
+        f"({statement['neighboring_relation']}).",
+        _sampling(plan, statement),
+        _noise(plan, statement),
+    ]
+    if statement["repeated_steps"]:
+        lines.append(
+            f"{statement['repeated_steps']} of the steps were run again after an interruption and "
+            "count twice."
+        )
+    lines += ["Not covered:", *(f"- {item}" for item in statement["not_covered"])]
+    return _page(lines)
+
+
+def _sampling(plan, statement):
+    sampler, unit = plan.sampler, statement["unit"]
+    if sampler.name == "poisson":
+        how = (
+            f"each of {sampler.population} {unit}s took part with probability "
+            f"{sampler.sampling_probability:.4g}, independently"
+        )
+    elif sampler.name == "fixed_size":
+        how = f"{sampler.size} of {sampler.population} {unit}s took part, drawn anew"
+    else:
+        how = (
+            f"{sampler.size} of {sampler.population} {unit}s took part, dealt out so that none is "
+            "seen twice in a pass; no amplification is claimed"
+        )
+    return f"In each of {statement['steps']} steps {how}."
+
+
+def _noise(plan, statement):
+    mechanism, unit = plan.mechanism, statement["unit"]
+    noise = f"Gaussian noise of {mechanism.noise_multiplier:.4g} times the clip"
+    if isinstance(mechanism, Tree):
+        return (
+            f"Each {unit}'s contribution was clipped to an L2 norm of {mechanism.clip_norm:g}; "
+            f"{noise} went to each node of a tree over the steps, started anew with each pass."
+        )
+    if isinstance(mechanism, AdaptiveGaussian):
+        return (
+            f"Each {unit}'s contribution was clipped to a norm that follows the "
+            f"{mechanism.target_quantile:g} quantile, from {mechanism.clip_norm:g}; {noise} is "
+            f"spent on the sum ({mechanism.value_noise_multiplier:.4g}) and on the count of "
+            f"clipped {unit}s ({mechanism.count_stddev:.4g}) together."
+        )
+    return (
+        f"Each {unit}'s contribution was clipped to an L2 norm of {mechanism.clip_norm:g} and "
+        f"{noise} was added to the sum."
+    )
+
+
+def _page(lines):
+    wrapped = (
+        textwrap.fill(line, width=80, subsequent_indent="  " if line.startswith("- ") else "")
+        for line in lines
+    )
+    return "\n".join(wrapped) + "\n"
