@@ -1,0 +1,61 @@
+"""Real data sets, verified byte for byte, and their partitions over clients."""
+
+import os
+
+from tfpriv import user_code
+from tfpriv.datasets import adult, bundled, images, own, shakespeare
+from tfpriv.datasets.dataset import CLASSIFICATION, REGRESSION, Dataset, check
+from tfpriv.datasets.partition import Partition, partition
+from tfpriv.datasets.plot import plot_partition
+from tfpriv.errors import UserError
+
+__all__ = [
+    "CLASSIFICATION",
+    "NAMES",
+    "REGRESSION",
+    "Dataset",
+    "Partition",
+    "check",
+    "load",
+    "partition",
+    "plot_partition",
+]
+
+_LOADERS = {
+    "mnist": images.load_mnist,
+    "fashion_mnist": images.load_fashion_mnist,
+    "digits": bundled.load_digits,
+    "breast_cancer": bundled.load_breast_cancer,
+    "diabetes": bundled.load_diabetes,
+    "adult": adult.load_adult,
+    "shakespeare": shakespeare.load_shakespeare,
+}
+
+NAMES = tuple(_LOADERS)
+"""The data sets that load() knows by name."""
+
+
+def load(name: str, data_dir: str | os.PathLike | None = None) -> Dataset:
+    """Loads a data set by name, or a user's own.
+
+    Args:
+        name: One of NAMES; or `module:function` or `path/to/file.py:function`, a function without
+            arguments that returns a Dataset, or a pair (train, test) of objects with the
+            interface of tff.simulation.datasets.ClientData.
+        data_dir: The folder of the downloaded files. By default TFPRIV_DATA_DIR of the
+            environment, else `tfpriv` in the user's cache.
+
+    Raises:
+        UserError: if there is no such data set, its files cannot be had, or it cannot be trained
+            on.
+    """
+    if name in _LOADERS:
+        return _LOADERS[name](data_dir)
+    if not user_code.is_user_code(name):
+        raise UserError(
+            f"--dataset={name} is not known; choose one of {', '.join(NAMES)}, or your own as "
+            "module:function or path/to/file.py:function."
+        )
+    dataset = own.load(name)
+    check(dataset)
+    return dataset
