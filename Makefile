@@ -93,10 +93,9 @@ demo: .venv/installed ## train a model on MNIST, federated, under client-level D
 	$(python) -m experiments.federated --flagfile=experiments/presets/demo.flags \
 	  --output_dir="runs/demo-$$(date +%Y%m%d-%H%M%S)"
 
-# A worker has one core, and TensorFlow's own threads would fight over it.
+# A file's tests stay in one process, so that TensorFlow is set up once for them.
 test: .venv/installed ## run the tests (TESTS="path or options", WORKERS=processes)
-	OMP_NUM_THREADS=1 TF_NUM_INTRAOP_THREADS=1 TF_NUM_INTEROP_THREADS=1 \
-	  $(python) -m pytest -n $(WORKERS) --dist=loadfile $(TESTS)
+	$(python) -m pytest -n $(WORKERS) --dist=loadfile $(TESTS)
 
 lint: .venv/installed ## run the linter and check the formatting
 	$(python) -m ruff check .
