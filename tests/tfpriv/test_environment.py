@@ -99,7 +99,8 @@ def test_log_level_of_the_user_is_kept(monkeypatch):
     assert environment.os.environ["TF_CPP_MIN_LOG_LEVEL"] == "0"
 
 
-def test_quiet_tensorflow_imports_without_a_word():
+def test_quiet_tensorflow_imports_without_a_word(monkeypatch):
+    monkeypatch.delenv("TF_CPP_MIN_LOG_LEVEL", raising=False)
     code = "from tfpriv import environment; environment.quiet_tensorflow(); import tensorflow"
     result = subprocess.run(
         [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True
