@@ -2,6 +2,7 @@
 
 import collections
 import math
+import os
 import statistics
 import sys
 import time
@@ -50,7 +51,7 @@ class Progress:
         self._shown_step = initial
         self._stream = _Forgiving(sys.stderr if stream is None else stream)
         self._bar = None
-        if self._stream.isatty():
+        if self._stream.is_screen():
             import tqdm
 
             self._bar = tqdm.tqdm(
@@ -140,11 +141,13 @@ class _Forgiving:
     def flush(self):
         self._try("flush")
 
-    def isatty(self):
+    def is_screen(self):
+        """Says whether it is a terminal that has a width; some of containers have none."""
         try:
-            return self._stream is not None and self._stream.isatty()
-        except ValueError:  # It is closed.
+            columns = os.get_terminal_size(self._stream.fileno()).columns
+        except (AttributeError, OSError, ValueError):  # None, no terminal, or closed.
             return False
+        return columns > 0
 
     def __getattr__(self, name):
         return getattr(self._stream, name)  # tqdm asks for the encoding and the file's number.
