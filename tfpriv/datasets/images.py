@@ -66,7 +66,7 @@ _FASHION_MNIST = download.Collection(
 )
 
 _WRITERS_FILE = "qmnist-train-labels-idx2-int.gz"
-_WRITERS = download.Collection(
+WRITERS = download.Collection(
     name="qmnist",
     sha256={_WRITERS_FILE: "2c05dc77f6b916b38e455e97ab129a42a444f3dbef09b278a366f82904e0dd9f"},
     address="https://raw.githubusercontent.com/facebookresearch/qmnist/94061367",
@@ -109,7 +109,7 @@ def mnist_writers(digits: np.ndarray, data_dir=None) -> np.ndarray:
     Raises:
         UserError: if the file cannot be had, or `digits` are not MNIST's training labels.
     """
-    contents, _ = download.fetch(_WRITERS, data_dir)
+    contents, _ = download.fetch(WRITERS, data_dir)
     rows = parse_idx(gzip.decompress(contents[_WRITERS_FILE]))
     if not np.array_equal(rows[:, 0], digits):
         raise UserError(

@@ -1,0 +1,85 @@
+import dataclasses
+
+import numpy as np
+import pytest
+
+from tfpriv.datasets import check
+from tfpriv.errors import UserError
+
+
+def _with(array, index, value):
+    array = array.copy()
+    array[index] = value
+    return array
+
+
+def test_sound_data_passes_and_knows_its_shape(tiny):
+    check(tiny)
+    assert tiny.element_shape == (1,)
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+def test_value_that_is_not_finite_is_refused_with_its_example(tiny, value):
+    features = _with(tiny.train_features, 7, value)
+    with pytest.raises(UserError, match=rf"train_features of example 7 hold {value}"):
+        check(dataclasses.replace(tiny, train_features=features))
+
+
+def test_large_finite_values_whose_sum_overflows_pass(tiny):
+    check(dataclasses.replace(tiny, train_features=np.full((10, 1), 3e38, np.float32)))
+
+
+@pytest.mark.parametrize(("index", "value"), [(3, 2), (4, -1)])
+def test_label_out_of_range_is_refused_with_its_example(tiny, index, value):
+    labels = _with(tiny.train_labels, index, value)
+    with pytest.raises(UserError, match=rf"train_labels of example {index} hold {value}.*0\.\.1"):
+        check(dataclasses.replace(tiny, train_labels=labels))
+
+
+def test_label_of_text_out_of_range_is_refused_with_its_example(tiny):
+    labels = _with(np.zeros((10, 3), np.int32), (6, 2), 9)
+    text = dataclasses.replace(tiny, train_labels=labels, test_labels=np.zeros((4, 3), np.int32))
+    with pytest.raises(UserError, match="example 6 hold 9"):
+        check(text)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"task": "ranking"}, "task is 'ranking'"),
+        ({"num_classes": 1}, "at least 2"),
+        ({"num_classes": 2.5}, "whole number"),
+        ({"task": "regression"}, "regression has one output"),
+        ({"train_labels": np.zeros(9, np.int32)}, "10 examples but train_labels 9"),
+        ({"test_labels": np.zeros(5, np.int32)}, "4 examples but test_labels 5"),
+        ({"train_features": np.zeros((10, 1))}, "float64; convert them to float32"),
+        ({"train_labels": np.zeros(10, np.int64)}, "int64; convert them to int32"),
+        ({"train_features": [[0.0]] * 10}, "is a list; give a numpy array"),
+        ({"test_features": np.zeros((4, 2), np.float32)}, r"\(1,\) but test examples \(2,\)"),
+        ({"test_features": np.zeros((4, 1), np.int32)}, "float32 but test_features int32"),
+        ({"test_labels": np.zeros((4, 2), np.int32)}, "give both the same shape"),
+        (
+            {"test_features": np.zeros((0, 1), np.float32), "test_labels": np.zeros(0, np.int32)},
+            "test_features is empty",
+        ),
+        ({"train_clients": np.zeros(9, np.int32)}, "9 entries for 10"),
+        ({"train_clients": np.zeros(10, np.int64)}, "int32 array"),
+        ({"train_clients": np.full(10, -1, np.int32)}, r"train_clients\[0\] is -1"),
+    ],
+)
+def test_data_that_cannot_be_trained_on_is_refused(tiny, change, message):
+    with pytest.raises(UserError, match=message):
+        check(dataclasses.replace(tiny, **change))
+
+
+def test_regression_label_that_is_not_finite_is_refused_with_its_example(tiny):
+    labels = _with(np.zeros(10, np.float32), 2, np.nan)
+    regression = dataclasses.replace(
+        tiny,
+        task="regression",
+        num_classes=1,
+        train_labels=labels,
+        test_labels=np.zeros(4, np.float32),
+    )
+    with pytest.raises(UserError, match="train_labels of example 2 hold nan"):
+        check(regression)
