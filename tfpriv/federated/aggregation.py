@@ -1,0 +1,80 @@
+"""How the server combines the clients' updates: a mean, or a private mean."""
+
+import tensorflow as tf
+import tensorflow_federated as tff
+import tensorflow_privacy as tfp
+from tensorflow_privacy.privacy.dp_query import tree_aggregation
+
+from tfpriv.privacy import AdaptiveGaussian, Gaussian, PrivacyPlan, Tree
+
+
+def build_aggregator(
+    plan: PrivacyPlan | None, update_type: tff.StructType
+) -> tff.templates.AggregationProcess:
+    """Returns the aggregation of updates, each with a weight.
+
+    A private mean ignores the weights and divides by the expected number of clients, whoever
+    takes part: the number that did is itself private. There is no zeroing: its quantile would go
+    out without noise.
+
+    Args:
+        plan: Clip and noise over clients; None for the weighted mean.
+        update_type: TFF's type of an update.
+    """
+    if plan is None:
+        factory = tff.aggregators.MeanFactory(no_nan_division=True)
+    else:
+        query = tfp.NormalizedQuery(
+            _sum_query(plan, update_type), denominator=float(plan.sampler.expected_size)
+        )
+        factory = tff.aggregators.as_weighted_aggregator(
+            tff.aggregators.DifferentiallyPrivateFactory(query)
+        )
+    return factory.create(update_type, tff.TensorType(tf.float32.as_numpy_dtype))
+
+
+def clip_norm_of(plan: PrivacyPlan, measurements) -> float:
+    """Returns the clip that the next round will use, from the aggregator's measurements."""
+    if isinstance(plan.mechanism, AdaptiveGaussian):
+        return float(measurements["dp_query_metrics"]["l2_norm_clip"])
+    return plan.mechanism.clip_norm
+
+
+def _sum_query(plan, update_type):
+    mechanism = plan.mechanism
+    if isinstance(mechanism, Gaussian):
+        return tfp.GaussianSumQuery(
+            l2_norm_clip=mechanism.clip_norm,
+            stddev=mechanism.clip_norm * mechanism.noise_multiplier,
+        )
+    if isinstance(mechanism, AdaptiveGaussian):
+        private = bool(mechanism.noise_multiplier)
+        return tfp.QuantileAdaptiveClipSumQuery(
+            initial_l2_norm_clip=mechanism.clip_norm,
+            noise_multiplier=mechanism.value_noise_multiplier if private else 0.0,
+            target_unclipped_quantile=mechanism.target_quantile,
+            learning_rate=mechanism.clip_learning_rate,
+            clipped_count_stddev=mechanism.count_stddev if private else 0.0,
+            expected_num_records=float(plan.sampler.expected_size),
+            geometric_update=True,
+        )
+    assert isinstance(mechanism, Tree)
+    specs = tf.nest.map_structure(
+        lambda t: tf.TensorSpec(t.shape, t.dtype.type), tuple(update_type)
+    )
+    return tfp.TreeResidualSumQuery(
+        record_specs=specs,
+        noise_generator=_SecretlySeededNoise(
+            noise_std=mechanism.clip_norm * mechanism.noise_multiplier, specs=specs
+        ),
+        clip_fn=lambda record, clip: tf.clip_by_global_norm(record, clip)[0],
+        clip_value=mechanism.clip_norm,
+    )
+
+
+class _SecretlySeededNoise(tree_aggregation.GaussianNoiseGenerator):
+    """TFP's generator seeds itself from the clock, which an observer can guess."""
+
+    def initialize(self):
+        seeds = tf.random.uniform((2,), tf.int64.min, tf.int64.max, tf.int64)
+        return self.make_state(seeds, tf.constant(self._noise_std, tf.float32))

@@ -1,0 +1,230 @@
+"""What a federated run is told to do, complete and checked."""
+
+import dataclasses
+import math
+
+from tfpriv.errors import UserError
+
+ALGORITHMS = ("fedavg", "fedsgd", "fedprox", "mimelite")
+CLIENT_OPTIMIZERS = ("sgd", "momentum", "adam")
+SERVER_OPTIMIZERS = ("sgd", "momentum", "adam", "yogi", "adagrad")
+WEIGHTINGS = ("examples", "uniform")
+PRIVACY_UNITS = ("none", "client", "example")
+MECHANISMS = ("gaussian", "adaptive", "tree")
+SAMPLERS = ("poisson", "fixed_size", "shuffled")
+
+_LOCAL_TRAINING = ("fedavg", "fedprox", "mimelite")
+_ADAPTIVE_SERVERS = ("adam", "yogi", "adagrad")
+
+# What a setting belongs to: the setting that decides, and the values of it that leave it a meaning.
+_BELONGS_TO = {
+    "client_epochs": ("algorithm", _LOCAL_TRAINING),
+    "client_optimizer": ("algorithm", _LOCAL_TRAINING),
+    "client_learning_rate": ("algorithm", _LOCAL_TRAINING),
+    "client_schedule": ("algorithm", _LOCAL_TRAINING),
+    "client_momentum": ("client_optimizer", ("momentum",)),
+    "proximal_strength": ("algorithm", ("fedprox",)),
+    "server_momentum": ("server_optimizer", ("momentum",)),
+    "server_epsilon": ("server_optimizer", _ADAPTIVE_SERVERS),
+    "weighting": ("privacy_unit", ("none",)),
+    "mechanism": ("privacy_unit", ("client",)),
+    "clip_norm": ("privacy_unit", ("client", "example")),
+    "target_epsilon": ("privacy_unit", ("client", "example")),
+    "noise_multiplier": ("privacy_unit", ("client", "example")),
+    "delta": ("privacy_unit", ("client", "example")),
+    "release_train_metrics": ("privacy_unit", ("client", "example")),
+    "target_quantile": ("mechanism", ("adaptive",)),
+    "clip_learning_rate": ("mechanism", ("adaptive",)),
+}
+
+# Taken where a setting is not given but has a meaning.
+_DEFAULTS = {
+    "client_epochs": 1,
+    "client_optimizer": "sgd",
+    "client_learning_rate": 0.1,
+    "client_momentum": 0.9,
+    "client_schedule": "constant",
+    "proximal_strength": 0.1,
+    "server_momentum": 0.9,
+    "server_epsilon": 1e-3,
+    "weighting": "examples",
+    "mechanism": "gaussian",
+    "clip_norm": 1.0,
+    "delta": 1e-5,
+    "release_train_metrics": False,
+    "target_quantile": 0.5,
+    "clip_learning_rate": 0.2,
+}
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class FederatedConfig:
+    """One federated run. The flags of experiments/federated.py document each field.
+
+    A field that is None was not given; `complete` fills it in if the other choices leave it a
+    meaning. Giving one that has none is an error.
+    """
+
+    dataset: str = "mnist"
+    data_dir: str | None = None
+    partition: str = "iid"
+    num_clients: int | None = None
+    model: str = "2nn"
+
+    algorithm: str = "fedavg"
+    rounds: int = 100
+    clients_per_round: float = 10
+    sampler: str | None = None
+    weighting: str | None = None
+    batch_size: int = 20
+    client_epochs: int | None = None
+    client_optimizer: str | None = None
+    client_learning_rate: float | None = None
+    client_momentum: float | None = None
+    client_schedule: str | None = None
+    proximal_strength: float | None = None
+    server_optimizer: str = "sgd"
+    server_learning_rate: float = 1.0
+    server_momentum: float | None = None
+    server_epsilon: float | None = None
+    server_schedule: str = "constant"
+
+    privacy_unit: str = "none"
+    mechanism: str | None = None
+    clip_norm: float | None = None
+    target_epsilon: float | None = None
+    noise_multiplier: float | None = None
+    delta: float | None = None
+    target_quantile: float | None = None
+    clip_learning_rate: float | None = None
+    release_train_metrics: bool | None = None
+
+    eval_every: int = 1
+    target_accuracy: float | None = None
+    checkpoint_every: int | None = None
+    seed: int = 0
+    output_dir: str | None = None
+    resume: bool = False
+
+    @property
+    def is_private(self) -> bool:
+        """Whether a privacy unit was chosen."""
+        return self.privacy_unit != "none"
+
+    def complete(self) -> "FederatedConfig":
+        """Returns this config with every field that has a meaning filled in.
+
+        Raises:
+            UserError: if a value is not among the choices or out of range, a field belongs to a
+                choice not made, or the choices do not go together.
+        """
+        _check_choices(self)
+        filled = dict(dataclasses.asdict(self))
+        for name, (decider, values) in _BELONGS_TO.items():
+            has_meaning = filled[decider] in values
+            if filled[name] is not None and not has_meaning:
+                raise UserError(
+                    f"--{name}={filled[name]} has no meaning with --{decider}={filled[decider]}; "
+                    f"leave it out, or choose --{decider}={' or '.join(values)}."
+                )
+            if filled[name] is None and has_meaning:
+                filled[name] = _DEFAULTS.get(name)
+        if filled["sampler"] is None:
+            filled["sampler"] = _default_sampler(filled)
+        if filled["checkpoint_every"] is None:
+            # A private round that is lost and run again is paid for twice.
+            filled["checkpoint_every"] = 1 if self.is_private else 10
+        config = FederatedConfig(**filled)
+        _check_numbers(config)
+        _check_together(config)
+        return config
+
+
+def _default_sampler(settings):
+    if settings["privacy_unit"] != "client":
+        return "fixed_size"
+    return "shuffled" if settings["mechanism"] == "tree" else "poisson"
+
+
+def _check_choices(config):
+    for name, choices in (
+        ("algorithm", ALGORITHMS),
+        ("sampler", SAMPLERS),
+        ("weighting", WEIGHTINGS),
+        ("client_optimizer", CLIENT_OPTIMIZERS),
+        ("server_optimizer", SERVER_OPTIMIZERS),
+        ("privacy_unit", PRIVACY_UNITS),
+        ("mechanism", MECHANISMS),
+    ):
+        value = getattr(config, name)
+        if value is not None and value not in choices:
+            raise UserError(f"--{name}={value} is not known; choose one of {', '.join(choices)}.")
+
+
+def _check_numbers(config):
+    for name, lowest in (
+        ("rounds", 1),
+        ("num_clients", 1),
+        ("batch_size", 1),
+        ("client_epochs", 1),
+        ("eval_every", 1),
+        ("checkpoint_every", 1),
+        ("seed", 0),
+    ):
+        value = getattr(config, name)
+        if value is not None and value < lowest:
+            raise UserError(f"--{name}={value} is too small; it must be at least {lowest}.")
+    for name in (
+        "clients_per_round",
+        "client_learning_rate",
+        "server_learning_rate",
+        "server_epsilon",
+        "clip_norm",
+        "target_epsilon",
+    ):
+        value = getattr(config, name)
+        if value is not None and not (value > 0 and math.isfinite(value)):
+            raise UserError(f"--{name}={value} must be a number above 0.")
+    for name in ("proximal_strength", "noise_multiplier", "clip_learning_rate"):
+        value = getattr(config, name)
+        if value is not None and not (value >= 0 and math.isfinite(value)):
+            raise UserError(f"--{name}={value} must be a number at least 0.")
+    for name in ("client_momentum", "server_momentum"):
+        value = getattr(config, name)
+        if value is not None and not 0 <= value < 1:
+            raise UserError(f"--{name}={value} must be at least 0 and below 1.")
+    for name in ("target_quantile", "target_accuracy"):
+        value = getattr(config, name)
+        if value is not None and not 0 <= value <= 1:
+            raise UserError(f"--{name}={value} must be between 0 and 1.")
+    if config.delta is not None and not 0 < config.delta < 1:
+        raise UserError(f"--delta={config.delta} must be above 0 and below 1.")
+
+
+def _check_together(config):
+    if config.is_private and (config.target_epsilon is None) == (config.noise_multiplier is None):
+        given = "neither" if config.target_epsilon is None else "both"
+        raise UserError(
+            f"--privacy_unit={config.privacy_unit} needs one of --target_epsilon and "
+            f"--noise_multiplier, and {given} was given; give exactly one."
+        )
+    if config.is_private and config.algorithm == "mimelite":
+        raise UserError(
+            "--algorithm=mimelite sends full gradients beside the updates, which no noise here "
+            "covers; use fedavg, fedprox or fedsgd with --privacy_unit, or --privacy_unit=none."
+        )
+    if config.privacy_unit == "example" and config.algorithm != "fedavg":
+        raise UserError(
+            f"--algorithm={config.algorithm} has no private form of local training; use "
+            "--algorithm=fedavg with --privacy_unit=example."
+        )
+    if config.mechanism == "tree" and config.sampler != "shuffled":
+        raise UserError(
+            f"--mechanism=tree has no bound for --sampler={config.sampler}; use "
+            "--sampler=shuffled, by which a client is seen at most once in a tree."
+        )
+    if config.sampler != "poisson" and config.clients_per_round != int(config.clients_per_round):
+        raise UserError(
+            f"--clients_per_round={config.clients_per_round} must be a whole number with "
+            f"--sampler={config.sampler}; round it or use --sampler=poisson."
+        )
