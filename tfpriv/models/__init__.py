@@ -1,0 +1,28 @@
+"""Keras models: built by name or by a user's function, inspected, evaluated and saved.
+
+Importing this package does not import TensorFlow, so that a program can list the names of the
+models in its help; the first use of anything else does.
+"""
+
+import importlib
+
+from tfpriv.models.catalog import NAMES, build
+
+_HOMES = {
+    "ModelInfo": "inspection",
+    "Objective": "objective",
+    "evaluate": "evaluation",
+    "inspect": "inspection",
+    "refuse_example_mixing": "restrictions",
+    "refuse_moving_state": "restrictions",
+    "refuse_regularization": "restrictions",
+    "save": "saving",
+}
+
+__all__ = ["NAMES", "build", *_HOMES]
+
+
+def __getattr__(name):
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(importlib.import_module(f"{__name__}.{_HOMES[name]}"), name)
