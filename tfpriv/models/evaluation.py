@@ -1,0 +1,71 @@
+"""Evaluates a model on whole arrays."""
+
+import functools
+
+import numpy as np
+import tensorflow as tf
+
+from tfpriv.errors import UserError
+from tfpriv.models.objective import Objective
+
+
+def evaluate(
+    model: tf.keras.Model,
+    features: np.ndarray,
+    labels: np.ndarray,
+    objective: Objective,
+    batch_size: int = 1000,
+    label_scale: float = 1.0,
+) -> dict[str, float]:
+    """Returns a model's mean loss and its accuracy or error over all examples.
+
+    The graph is traced at the first call for a model and used again at later ones. Sums are kept in
+    float64.
+
+    Args:
+        model: A built model.
+        features: Shape `[n, ...]`.
+        labels: Shape `[n]`, or `[n, length]` for a label at each position.
+        objective: What the outputs mean.
+        batch_size: Examples in a batch; the last one may be smaller.
+        label_scale: What one unit of a regression label is worth in the data's own units.
+
+    Returns:
+        `loss`, the mean over examples, and for classification `accuracy` in [0, 1], for regression
+        `rmse`, the root of the mean squared error times `label_scale`.
+
+    Raises:
+        UserError: if there are no examples, or not as many labels as examples.
+    """
+    if len(features) != len(labels) or not len(features):
+        raise UserError(
+            f"There are {len(features)} examples and {len(labels)} labels to evaluate on; give at "
+            "least one example, and one label for each."
+        )
+    sums = _batch_sums(model, objective)
+    loss = correct = 0.0
+    for start in range(0, len(features), batch_size):
+        batch = slice(start, start + batch_size)
+        batch_loss, batch_correct = sums(
+            tf.convert_to_tensor(features[batch]), tf.convert_to_tensor(labels[batch])
+        )
+        loss += float(batch_loss)
+        correct += float(batch_correct)
+    loss /= len(features)
+    if objective.task == "regression":
+        return {"loss": loss, "rmse": loss**0.5 * label_scale}
+    return {"loss": loss, "accuracy": correct / len(features)}
+
+
+# Few, so that the graphs and weights of models no longer in use are let go.
+@functools.lru_cache(maxsize=4)
+def _batch_sums(model, objective):
+    @tf.function(reduce_retracing=True)
+    def sums(features, labels):
+        outputs = model(features, training=False)
+        loss = tf.reduce_sum(tf.cast(objective.loss(labels, outputs), tf.float64))
+        if objective.task == "regression":
+            return loss, tf.zeros([], tf.float64)
+        return loss, tf.reduce_sum(tf.cast(objective.correct(labels, outputs), tf.float64))
+
+    return sums
