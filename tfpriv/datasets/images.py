@@ -65,11 +65,13 @@ _FASHION_MNIST = download.Collection(
     ),
 )
 
+# Full commit ids only: a short one is not an address that has to last.
+_WRITERS_COMMIT = "c5d0468d749822b3dfc4fcb7110a1e94d541b1c1"
 _WRITERS_FILE = "qmnist-train-labels-idx2-int.gz"
 WRITERS = download.Collection(
     name="qmnist",
     sha256={_WRITERS_FILE: "2c05dc77f6b916b38e455e97ab129a42a444f3dbef09b278a366f82904e0dd9f"},
-    address="https://raw.githubusercontent.com/facebookresearch/qmnist/94061367",
+    address=f"https://raw.githubusercontent.com/facebookresearch/qmnist/{_WRITERS_COMMIT}",
     remedy="choose another --partition",
 )
 _WRITER_COLUMN = 2

@@ -96,7 +96,7 @@ def _run(command, folder):
         lines = log.read_text(errors="replace").strip().splitlines() or ["no message"]
         # Where several lines tell of the failure, the first is the cause.
         told = [line for line in lines if "err" in line.lower()] or lines[-1:]
-        name = pathlib.Path(command[0]).name
+        name = "pip" if command[0] == sys.executable else command[0]
         raise PackageError(f"{name} failed: {told[0].strip()[:200]}") from error
 
 
