@@ -1,0 +1,28 @@
+"""Federated learning over TFF: client work, aggregation, server step, runtime, training loop."""
+
+from tfpriv import runs
+from tfpriv.federated.config import FederatedConfig
+from tfpriv.federated.worker import Worker, WorkerError
+
+__all__ = ["FederatedConfig", "Worker", "WorkerError", "run"]
+
+
+def run(config: FederatedConfig) -> runs.RunDirectory:
+    """Trains as `config` says and returns the finished run directory.
+
+    Args:
+        config: The run; completed and checked here, before TensorFlow is loaded.
+
+    Raises:
+        UserError: if the config, the data or the model cannot work, or training diverges.
+        WorkerError: if TFF's worker ends or falls silent.
+    """
+    config = config.complete()
+    # The worker comes up while TensorFlow and TFF are imported.
+    worker = Worker()
+    try:
+        from tfpriv.federated import trainer
+
+        return trainer.train(config, worker)
+    finally:
+        worker.close()

@@ -1,7 +1,7 @@
 """A Keras model as a pure function of its weights, in the form that TFF runs on clients."""
 
 import dataclasses
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
 import numpy as np
 import tensorflow as tf
@@ -54,45 +54,35 @@ class LocalModel:
 
 
 def build_local_model(
-    build: Callable[[], tf.keras.Model],
+    rebuild: Callable[[], tf.keras.Model],
     model: tf.keras.Model,
     objective: Objective,
     examples: Examples,
 ) -> LocalModel:
     """Returns the functional form of a Keras model.
 
-    TFF builds the model anew inside each client's graph, with tensors in the place of variables.
-
     Args:
-        build: Builds the model; may be called several times and must build the same one.
-        model: One that it built, with the weights to start from.
+        rebuild: Builds the model anew inside a graph that is being traced.
+        model: What it builds, with the weights to start from.
         objective: What the outputs mean.
         examples: The training set.
 
     Raises:
-        UserError: if TFF cannot take the model, or its functional form gives other outputs.
+        UserError: if the model cannot be made a pure function of its weights.
     """
-    features, labels = examples.features.array, examples.labels.array
-    spec = tuple(
-        tf.TensorSpec((None, *a.shape[1:]), tf.as_dtype(a.dtype)) for a in (features, labels)
-    )
+    features = examples.features.array
+    spec = tf.TensorSpec((None, *features.shape[1:]), tf.as_dtype(features.dtype))
     try:
-        functional = tff.learning.models.functional_model_from_keras(
-            build, tf.keras.losses.MeanSquaredError(), spec
-        )
-        _check_same_outputs(functional, model, features[:4])
+        predict = _trace(rebuild, model, spec)
+        _check_same_outputs(predict, model, tf.constant(features[:4]))
     except UserError:
         raise
     except Exception as error:
         raise UserError(
-            f"TFF cannot run the model {model.name!r} on clients ({type(error).__name__}: "
-            f"{_first_line(error)}); build it from plain Keras layers whose weights are made in "
-            "their constructors or build methods."
+            f"the model {model.name!r} cannot be run on clients ({type(error).__name__}: "
+            f"{_first_line(error)}); build it from Keras layers whose weights are made in their "
+            "constructors or build methods and change only by training."
         ) from error
-
-    def predict(weights, features):
-        return functional.predict_on_batch((weights, ()), features, True)
-
     return LocalModel(
         predict=predict,
         weights_type=weights_type(model),
@@ -101,33 +91,75 @@ def build_local_model(
     )
 
 
+def _trace(rebuild, model, spec):
+    """Returns (weights, features) -> outputs as one traced function.
+
+    The model is built inside the trace with tensors in the place of its variables, as
+    `tff.learning.models.functional_model_from_keras` does it. That builds in a `tf.Graph`, where
+    Keras turns to its first version and breaks the models made before.
+    """
+    weights_spec = tuple(tf.TensorSpec(v.shape, v.dtype) for v in model.trainable_weights)
+
+    @tf.function(autograph=False)
+    def predict(weights, features):
+        unused = list(weights)
+
+        def instead_of_variable(_, **kwargs):
+            shape = _shape_of(kwargs)
+            if not unused or (shape is not None and unused[0].shape != shape):
+                raise UserError(
+                    f"the model {model.name!r} makes a weight of shape {shape} where the "
+                    f"{len(weights) - len(unused) + 1}th of its trainable weights is expected; "
+                    "make its weights in the order of its layers, each once, and none that is "
+                    "not trained."
+                )
+            return unused.pop(0)
+
+        with tf.variable_creator_scope(instead_of_variable):
+            rebuilt = rebuild()
+        return rebuilt(features, training=True)
+
+    concrete = predict.get_concrete_function(weights_spec, spec)
+    if concrete.captured_inputs:
+        raise UserError(
+            f"the model {model.name!r} reads {len(concrete.captured_inputs)} values that are not "
+            "among its weights; give its layers all they need in their constructors."
+        )
+    return lambda weights, features: concrete(tuple(weights), features)
+
+
+def _shape_of(variable_arguments):
+    shape = variable_arguments.get("shape")
+    value = variable_arguments.get("initial_value")
+    if shape is None and value is not None and not callable(value):
+        shape = tf.convert_to_tensor(value).shape
+    return None if shape is None else tf.TensorShape(shape)
+
+
 def weights_type(model: tf.keras.Model) -> tff.StructType:
     """Returns TFF's type of a model's trainable weights."""
     trainable = tuple((np.float32, tuple(v.shape)) for v in model.trainable_weights)
     return tff.types.to_type(tff.learning.models.ModelWeights(trainable, ()))
 
 
-def _check_same_outputs(functional, model, features):
-    weights = model.get_weights()
-    shapes = [tuple(w.shape) for w in functional.initial_weights[0]]
-    if shapes != [w.shape for w in weights]:
-        raise UserError(
-            f"the model {model.name!r} makes its weights in the order of shapes {shapes} but lists "
-            f"them as {[w.shape for w in weights]}; make its layers in the order of their use."
-        )
-    with tf.Graph().as_default(), tf.compat.v1.Session() as session:
-        tensors = tuple(tf.constant(w) for w in weights)
-        outputs = functional.predict_on_batch((tensors, ()), tf.constant(features), False)
-        found = session.run(outputs)
-    expected = np.asarray(model(features, training=False))
-    if not np.allclose(found, expected, rtol=1e-4, atol=1e-4):
-        raise UserError(
-            f"the model {model.name!r} gives other outputs when it is built anew with the same "
-            "weights; its function must build the same model each time and use weights in the "
-            "order in which they are made."
-        )
+def _check_same_outputs(predict, model, features):
+    found = predict(model.trainable_weights, features)
+    expected = model(features, training=True)
+    if _is_random(model, features) or np.allclose(found, expected, rtol=1e-4, atol=1e-4):
+        return
+    raise UserError(
+        f"the model {model.name!r} gives other outputs when it is built anew with the same "
+        "weights; its function must build the same model each time and make weights in the "
+        "order of its layers."
+    )
+
+
+def _is_random(model, features):
+    """Says whether the model draws in training, as dropout does: no two outputs are the same."""
+    first, second = (model(features, training=True) for _ in range(2))
+    return not np.array_equal(first, second)
 
 
 def _first_line(error):
-    lines: Sequence[str] = str(error).strip().splitlines()
+    lines = str(error).strip().splitlines()
     return lines[0] if lines else "no message"

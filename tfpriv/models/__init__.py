@@ -6,7 +6,7 @@ models in its help; the first use of anything else does.
 
 import importlib
 
-from tfpriv.models.catalog import NAMES, build
+from tfpriv.models.catalog import NAMES, build, rebuild
 
 _HOMES = {
     "ModelInfo": "inspection",
@@ -19,7 +19,7 @@ _HOMES = {
     "save": "saving",
 }
 
-__all__ = ["NAMES", "build", *_HOMES]
+__all__ = ["NAMES", "build", "rebuild", *_HOMES]
 
 
 def __getattr__(name):

@@ -60,17 +60,7 @@ def build(
     """
     input_shape, label_shape = tuple(input_shape), tuple(label_shape)
     _check_outputs(task, num_classes)
-    if user_code.is_user_code(name):
-        builder = user_code.load_function(name, "--model")
-    elif name in _BUILDERS:
-        _check_suits(name, input_shape, input_dtype, label_shape)
-        module, function = _BUILDERS[name]
-        builder = getattr(importlib.import_module(f"tfpriv.models.{module}"), function)
-    else:
-        raise UserError(
-            f"--model={name} is not known; choose one of {', '.join(NAMES)}, or name a function of "
-            "your own as module:function or path/to/file.py:function."
-        )
+    builder = _find_builder(name, input_shape, input_dtype, label_shape)
     inspection = importlib.import_module("tfpriv.models.inspection")
     with _seeded(seed):
         model = _call(builder, name, input_shape, num_classes)
@@ -78,6 +68,36 @@ def build(
         # A subclassed model makes its weights at its first call, which the seed must reach.
         inspection.predict(model, inspection.random_batch(input_shape, input_dtype, 2))
     return model
+
+
+def rebuild(name, input_shape, num_classes, *, input_dtype="float32"):
+    """Returns the model that `build` returns, made anew inside the graph that is being traced.
+
+    Unlike `build` it seeds nothing: a seeded graph would repeat its noise. Arguments that `build`
+    has refused are not checked again.
+    """
+    import tensorflow as tf
+
+    input_shape = tuple(input_shape)
+    builder = _find_builder(name, input_shape, input_dtype, None)
+    model = builder(input_shape, num_classes)
+    if not model.built:
+        model(tf.zeros((1, *input_shape), input_dtype))
+    return model
+
+
+def _find_builder(name, input_shape, input_dtype, label_shape):
+    if user_code.is_user_code(name):
+        return user_code.load_function(name, "--model")
+    if name not in _BUILDERS:
+        raise UserError(
+            f"--model={name} is not known; choose one of {', '.join(NAMES)}, or name a function of "
+            "your own as module:function or path/to/file.py:function."
+        )
+    if label_shape is not None:
+        _check_suits(name, input_shape, input_dtype, label_shape)
+    module, function = _BUILDERS[name]
+    return getattr(importlib.import_module(f"tfpriv.models.{module}"), function)
 
 
 def _check_outputs(task, num_classes):

@@ -4,6 +4,7 @@ Pure arithmetic over numpy and dp_accounting; no TensorFlow.
 """
 
 from tfpriv.privacy.accounting import Epsilon
+from tfpriv.privacy.ledger import Ledger
 from tfpriv.privacy.mechanisms import AdaptiveGaussian, Gaussian, Mechanism, Tree
 from tfpriv.privacy.plan import PrivacyPlan
 from tfpriv.privacy.sampling import (
@@ -19,6 +20,7 @@ __all__ = [
     "Epsilon",
     "FixedSizeSampler",
     "Gaussian",
+    "Ledger",
     "Mechanism",
     "PoissonSampler",
     "PrivacyPlan",

@@ -1,0 +1,92 @@
+"""What a run has spent so far, for both privacy units, from the rounds that really ran."""
+
+import json
+import pathlib
+
+from tfpriv import files
+from tfpriv.errors import UserError
+from tfpriv.federated.population import Population
+from tfpriv.privacy import Ledger, PrivacyPlan, statement
+
+
+class Accountant:
+    """Counts rounds in a file, and turns them into epsilon and the privacy statement."""
+
+    def __init__(self, path: pathlib.Path, plan: PrivacyPlan | None, population: Population):
+        """Reads the rounds of an interrupted run from `path`, if it is there.
+
+        Args:
+            path: The ledger's file.
+            plan: The plan over clients, or None.
+            population: The clients, with silos if examples are the unit.
+
+        Raises:
+            UserError: if the file is damaged: epsilon would be a guess.
+        """
+        self._path = path
+        self._plan = plan
+        self._population = population
+        self._ledger = Ledger(_read(path))
+
+    def record(self, round_number: int) -> None:
+        """Counts a round, on disk, before its result is saved or shown."""
+        self._ledger.record(round_number)
+        files.write_text(self._path, json.dumps(self._ledger.stretches) + "\n")
+
+    def spent(self) -> dict[str, float]:
+        """Returns `epsilon` and `epsilon_rdp` so far; empty for a run that is not private."""
+        plan, segments, _ = self._worst()
+        if plan is None or not plan.is_private:
+            return {}
+        epsilon = plan.epsilon(segments)
+        return {"epsilon": epsilon.value, "epsilon_rdp": epsilon.rdp}
+
+    def statement(self, *, releases_train_metrics: bool) -> tuple[dict, str]:
+        """Returns the privacy statement of the rounds so far, as JSON values and as text."""
+        plan, segments, client = self._worst()
+        if plan is None:
+            unit = "client"
+            text = (
+                "This run is not private: no noise was added, so there is no bound on what its\n"
+                f"model tells about one {unit}.\n"
+            )
+            return {"private": False, "epsilon": None, "rounds": self._ledger.steps}, text
+        not_covered = []
+        if releases_train_metrics:
+            not_covered.append("the training metrics, which were added up without noise")
+        if client is None:
+            covered = "the models of all rounds"
+            repeated = self._ledger.repeated_steps
+        else:
+            covered = "the updates that its silo sends, and all that is made of them"
+            not_covered.append("how many examples each silo has")
+            repeated = 0
+        values = statement.describe(
+            plan, segments, covered=covered, not_covered=not_covered, repeated_steps=repeated
+        )
+        values["rounds"] = self._ledger.steps
+        if client is not None:
+            values["silo"] = client
+        return values, statement.as_text(plan, values)
+
+    def _worst(self):
+        """Returns the plan that has spent most, its segments, and its silo (None for clients)."""
+        silos = self._population.silos
+        if silos is not None:
+            return silos.worst(self._population.rounds_taken(self._ledger.stretches))
+        if self._plan is None:
+            return None, [], None
+        return self._plan, self._ledger.segments(self._plan.steps_per_pass), None
+
+
+def _read(path):
+    try:
+        stretches = json.loads(path.read_text())
+        return [(int(first), int(end)) for first, end in stretches]
+    except FileNotFoundError:
+        return []
+    except (ValueError, TypeError) as error:
+        raise UserError(
+            f"{path} is damaged ({error}), and with it the count of the rounds that ran; start "
+            "the run anew in another --output_dir."
+        ) from error

@@ -1,0 +1,45 @@
+"""Checkpoints of a run, by tff.program's state manager."""
+
+import asyncio
+import pathlib
+
+import tensorflow_federated as tff
+
+from tfpriv.errors import UserError
+
+_PREFIX = "round_"
+_KEPT = 2
+
+
+class Checkpoints:
+    """The states after the last rounds, each in a folder of its own that appears whole."""
+
+    def __init__(self, path: pathlib.Path):
+        """Uses `path`, which may not be there yet."""
+        self._path = path
+        self._manager = tff.program.FileProgramStateManager(
+            path, prefix=_PREFIX, keep_total=_KEPT, keep_first=False
+        )
+
+    def save(self, state, rounds_done: int) -> None:
+        """Saves the state after `rounds_done` rounds."""
+        asyncio.run(self._manager.save(state, rounds_done))
+
+    def latest(self, structure) -> tuple[object, int]:
+        """Returns the last state and how many rounds were done; (None, 0) without one.
+
+        Args:
+            structure: A state of the same structure.
+
+        Raises:
+            UserError: if the last checkpoint cannot be read.
+        """
+        try:
+            state, rounds_done = asyncio.run(self._manager.load_latest(structure))
+        except Exception as error:
+            raise UserError(
+                f"the last checkpoint in {self._path} is damaged ({type(error).__name__}: "
+                f"{str(error).splitlines()[0] if str(error) else 'no message'}); remove the newest "
+                f"folder {_PREFIX}* in it to go on from the one before."
+            ) from error
+        return state, rounds_done

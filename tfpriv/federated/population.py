@@ -1,0 +1,62 @@
+"""The clients of a run and what each of them trains on in a round."""
+
+import dataclasses
+
+import numpy as np
+
+from tfpriv.datasets import Partition
+from tfpriv.federated import batches
+from tfpriv.federated.config import FederatedConfig
+from tfpriv.federated.silos import Silos
+from tfpriv.privacy import Sampler
+
+# Batches of one gradient over all of a client's examples bound memory, not the result.
+_FULL_GRADIENT_BATCH = 500
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Population:
+    """Draws the clients of a round and their batches, as functions of the seed and the round.
+
+    Attributes:
+        config: A complete config.
+        partition: Who has which examples.
+        sampler: Who takes part.
+        silos: The privacy plans of the clients' own examples, if those are the unit.
+    """
+
+    config: FederatedConfig
+    partition: Partition
+    sampler: Sampler
+    silos: Silos | None = None
+
+    def cohort(self, round_number: int) -> np.ndarray:
+        """Returns the clients of a round, ascending; under Poisson sampling maybe none."""
+        return self.sampler.sample(round_number, self.config.seed)
+
+    def batches(self, client: int, round_number: int) -> np.ndarray:
+        """Returns a client's batches in a round; see `tfpriv.federated.batches`."""
+        rows = self.partition.client(client)
+        config = self.config
+        if config.algorithm == "fedsgd":
+            return batches.in_order(rows, batch_size=_FULL_GRADIENT_BATCH)
+        draw = {"seed": config.seed, "round_number": round_number, "client": int(client)}
+        if self.silos is not None:
+            size = len(rows)
+            return batches.poisson(
+                rows,
+                sampling_probability=self.silos.plans[size].sampler.sampling_probability,
+                steps=self.silos.steps[size],
+                **draw,
+            )
+        return batches.epochs(
+            rows, batch_size=config.batch_size, num_epochs=config.client_epochs, **draw
+        )
+
+    def rounds_taken(self, stretches) -> np.ndarray:
+        """Returns [num_clients] how many of the rounds in `stretches` each client took part in."""
+        taken = np.zeros(self.partition.num_clients, np.int64)
+        for first, end in stretches:
+            for round_number in range(first, end):
+                taken[self.cohort(round_number)] += 1
+        return taken

@@ -1,0 +1,298 @@
+"""Trains a Keras model federated, from a config to a finished run directory."""
+
+import dataclasses
+import functools
+import math
+import statistics
+import time
+
+import tensorflow as tf
+from absl import logging
+
+from tfpriv import datasets, models, privacy, runs
+from tfpriv.errors import UserError
+from tfpriv.federated import aggregation, process, runtime
+from tfpriv.federated.accountant import Accountant
+from tfpriv.federated.checkpoints import Checkpoints
+from tfpriv.federated.config import FederatedConfig
+from tfpriv.federated.examples import Examples
+from tfpriv.federated.local_model import build_local_model
+from tfpriv.federated.population import Population
+from tfpriv.federated.silos import build_silos
+from tfpriv.federated.worker import Worker
+
+PROGRAM = "federated"
+
+
+def train(config: FederatedConfig, worker: Worker) -> runs.RunDirectory:
+    """Trains, evaluates and writes the run directory.
+
+    Everything that can be refused is refused before the directory is made.
+
+    Args:
+        config: A complete config.
+        worker: The worker that runs the clients; it is closed at the end.
+
+    Returns:
+        The run directory, closed.
+
+    Raises:
+        UserError: if the config, the data or the model cannot work, or training diverges.
+        WorkerError: if the worker ends or falls silent.
+    """
+    dataset = datasets.load(config.dataset, config.data_dir)
+    partition = _partition(config, dataset)
+    plan, population = _plan(config, partition)
+    examples = Examples(dataset.train_features, dataset.train_labels)
+    # The shared copy is the only one from here on.
+    dataset = dataclasses.replace(
+        dataset, train_features=examples.features.array, train_labels=examples.labels.array
+    )
+    build, model, objective, info = _model(config, dataset)
+    local_model = build_local_model(build, model, objective, examples)
+    learning = process.build_process(config, local_model, plan or _any_silo(population))
+    for note in info.notes:
+        logging.info("%s", note)
+
+    with _run_directory(config, dataset) as run, runtime.running(worker):
+        datasets.plot_partition(dataset, partition, run.plots_path / "partition.png")
+        session = _Session(config, run, learning, model, plan, population)
+        evaluate = functools.partial(
+            models.evaluate,
+            model,
+            dataset.test_features,
+            dataset.test_labels,
+            objective,
+            label_scale=dataset.label_scale,
+        )
+        session.train(evaluate)
+        session.finish(info)
+    examples.close()
+    return run
+
+
+class _Session:
+    """One stretch of rounds, from a fresh start or a checkpoint to the end."""
+
+    def __init__(self, config, run, learning, model, plan, population):
+        self._config = config
+        self._run = run
+        self._learning = learning
+        self._model = model
+        self._plan = plan
+        self._population = population
+        self._checkpoints = Checkpoints(run.checkpoints_path)
+        self._accountant = Accountant(run.path / "rounds.json", plan, population)
+        self._seconds = []
+        self._first_round_at = None
+        self._latest = {}
+
+    def train(self, evaluate):
+        config = self._config
+        state, start = self._start()
+        with runs.Progress(config.rounds, initial=start) as progress:
+            for round_number in range(start, config.rounds):
+                began = time.monotonic()
+                state, metrics = self._round(state, round_number)
+                self._seconds.append(time.monotonic() - began)
+                if self._first_round_at is None:
+                    self._first_round_at = runs.seconds_since_process_start()
+                done = round_number + 1
+                if done % config.eval_every == 0 or done == config.rounds:
+                    self._model.set_weights(list(state.global_model_weights.trainable))
+                    test = evaluate()
+                    if not math.isfinite(test["loss"]):
+                        raise UserError(
+                            f"training diverged: the test loss is {test['loss']} after round "
+                            f"{done}; lower --client_learning_rate or --server_learning_rate."
+                        )
+                    self._latest = {f"test_{name}": value for name, value in test.items()}
+                    metrics |= self._latest | self._accountant.spent()
+                reached = self._reached_target()
+                if done % config.checkpoint_every == 0 or done == config.rounds or reached:
+                    self._checkpoints.save(state, done)
+                self._run.metrics.write(done, metrics)
+                progress.update(
+                    done,
+                    accuracy=metrics.get("test_accuracy"),
+                    rmse=metrics.get("test_rmse"),
+                    epsilon=metrics.get("epsilon"),
+                )
+                if reached:
+                    break
+
+    def finish(self, info):
+        config, run = self._config, self._run
+        models.save(self._model, run.model_path)
+        statement, text = self._accountant.statement(
+            releases_train_metrics=bool(config.release_train_metrics)
+        )
+        run.write_privacy(statement, text)
+        columns = run.read_metrics()
+        runs.plot_run(run)
+        run.write_summary(
+            {
+                **self._last_test(columns),
+                "rounds": len(columns["round"]) and int(columns["round"][-1]),
+                "epsilon": statement["epsilon"],
+                "epsilon_rdp": statement.get("epsilon_rdp"),
+                "delta": config.delta,
+                "noise_multiplier": statement.get("noise_multiplier"),
+                "privacy_unit": config.privacy_unit,
+                "mechanism": config.mechanism or ("gaussian" if config.is_private else "none"),
+                "sampler": config.sampler,
+                "num_clients": self._population.partition.num_clients,
+                "clients_per_round": config.clients_per_round,
+                "rounds_to_target": _rounds_to_target(columns, config.target_accuracy),
+                "seconds_per_round": statistics.median(self._seconds) if self._seconds else None,
+                "start_to_first_round_seconds": self._first_round_at,
+                "wall_seconds": runs.seconds_since_process_start(),
+                "peak_memory_mb": runs.peak_memory_bytes() / 1e6,
+                "model_parameters": info.num_parameters,
+                "model_path": str(run.model_path),
+            }
+        )
+
+    def _start(self):
+        config = self._config
+        state = process.with_weights(self._learning.initialize(), self._model.get_weights())
+        if not config.resume:
+            return state, 0
+        saved, done = self._checkpoints.latest(state)
+        self._run.metrics.truncate(done)
+        if saved is None:
+            return state, 0
+        if self._plan is not None and self._plan.steps_per_pass is not None:
+            # A tree's noise must not be used twice, and a round may run again.
+            saved = saved._replace(aggregator=state.aggregator)
+        self._model.set_weights(list(saved.global_model_weights.trainable))
+        return saved, done
+
+    def _round(self, state, round_number):
+        steps_per_pass = self._plan.steps_per_pass if self._plan is not None else None
+        if steps_per_pass and round_number and round_number % steps_per_pass == 0:
+            state = state._replace(aggregator=self._learning.initialize().aggregator)
+        cohort = self._population.cohort(round_number)
+        data = [
+            tf.data.Dataset.from_tensors(self._population.batches(client, round_number))
+            for client in cohort
+        ]
+        output = self._learning.next(state, data)
+        self._accountant.record(round_number)
+        metrics = {}
+        if not self._config.is_private:
+            # How many took part is itself private under Poisson sampling.
+            metrics["clients"] = len(cohort)
+        measured = output.metrics["client_work"]
+        if measured and measured["examples"]:
+            metrics["train_loss"] = float(measured["loss"] / measured["examples"])
+            if "test_accuracy" in self._latest or not self._latest:
+                metrics["train_accuracy"] = float(measured["correct"] / measured["examples"])
+        if self._plan is not None and self._config.mechanism == "adaptive":
+            metrics["clip_norm"] = aggregation.clip_norm_of(
+                self._plan, output.metrics["aggregator"]
+            )
+        return output.state, metrics
+
+    def _reached_target(self):
+        target = self._config.target_accuracy
+        return target is not None and self._latest.get("test_accuracy", -1.0) >= target
+
+    def _last_test(self, columns):
+        return {
+            name: [v for v in values if v is not None][-1]
+            for name, values in columns.items()
+            if name.startswith("test_")
+        }
+
+
+def _partition(config, dataset):
+    return datasets.partition(
+        dataset, config.partition, config.num_clients, config.seed, config.data_dir
+    )
+
+
+def _plan(config, partition):
+    """Returns the plan over clients (None without one) and the population that it samples."""
+    sampler = privacy.build_sampler(config.sampler, partition.num_clients, config.clients_per_round)
+    if config.privacy_unit != "client":
+        silos = None
+        if config.privacy_unit == "example":
+            silos = build_silos(config, partition.sizes)
+        return None, Population(config=config, partition=partition, sampler=sampler, silos=silos)
+    plan = privacy.PrivacyPlan(
+        unit="client", sampler=sampler, mechanism=_mechanism(config), delta=config.delta
+    )
+    if config.target_epsilon is not None:
+        plan = plan.calibrate(config.target_epsilon, config.rounds)
+    return plan, Population(config=config, partition=partition, sampler=plan.sampler)
+
+
+def _mechanism(config):
+    noise = {"clip_norm": config.clip_norm, "noise_multiplier": config.noise_multiplier}
+    if config.mechanism == "adaptive":
+        return privacy.AdaptiveGaussian(
+            **noise,
+            target_quantile=config.target_quantile,
+            clip_learning_rate=config.clip_learning_rate,
+            # Andrew et al. 2021, section 3.1.
+            count_stddev=0.05 * config.clients_per_round,
+        )
+    return (privacy.Tree if config.mechanism == "tree" else privacy.Gaussian)(**noise)
+
+
+def _any_silo(population):
+    """Returns a silo's plan: clip and noise are the same in all."""
+    return None if population.silos is None else next(iter(population.silos.plans.values()))
+
+
+def _model(config, dataset):
+    # With Keras' own generators, dropout would keep a variable, which a pure function cannot.
+    tf.keras.backend.experimental.disable_tf_random_generator()
+    shape, labels = dataset.element_shape, dataset.train_labels
+    kind = {
+        "task": dataset.task,
+        "input_dtype": dataset.train_features.dtype.name,
+        "label_shape": labels.shape[1:],
+    }
+    arguments = (config.model, shape, dataset.num_classes)
+    model = models.build(*arguments, **kind, seed=config.seed)
+    info = models.inspect(model, shape, dataset.num_classes, **kind)
+    models.refuse_moving_state(model)
+    models.refuse_regularization(model)
+    if config.privacy_unit == "example":
+        models.refuse_example_mixing(model)
+    objective = models.Objective(task=dataset.task, from_logits=info.from_logits)
+    rebuild = functools.partial(models.rebuild, *arguments, input_dtype=kind["input_dtype"])
+    return rebuild, model, objective, info
+
+
+def _run_directory(config, dataset):
+    flags = dataclasses.asdict(config)
+    if config.resume:
+        return runs.RunDirectory.resume(config.output_dir, flags, program=PROGRAM)
+    return runs.RunDirectory.create(
+        config.output_dir,
+        flags,
+        program=PROGRAM,
+        seeds={"seed": config.seed},
+        data=dataset.provenance,
+    )
+
+
+def _rounds_to_target(columns, target):
+    """Returns when the best test accuracy so far first reaches the target, between rounds.
+
+    Linear interpolation, as in McMahan et al. 2017, section 3; None if it is not reached.
+    """
+    if target is None or "test_accuracy" not in columns:
+        return None
+    best, at = 0.0, 0.0
+    for round_number, accuracy in zip(columns["round"], columns["test_accuracy"], strict=True):
+        if accuracy is None or accuracy <= best:
+            continue
+        if accuracy >= target:
+            share = (target - best) / (accuracy - best)
+            return float(at + share * (round_number - at))
+        best, at = accuracy, round_number
+    return None
