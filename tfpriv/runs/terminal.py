@@ -50,8 +50,6 @@ def print_safely(text: str, stream: TextIO | None = None) -> None:
         stream: Where to; standard output when None.
     """
     stream = sys.stdout if stream is None else stream
-    if stream is None:  # The program was started with its output closed.
-        return
     try:
         print(text, file=stream, flush=True)
     except BrokenPipeError:

@@ -19,6 +19,14 @@ def test_a_second_holder_is_refused_and_the_first_is_named(tmp_path):
     held.release()
 
 
+def test_an_earlier_holder_is_not_named(tmp_path):
+    (tmp_path / ".lock").write_text("123456789\n")
+    held = Lock(tmp_path)
+    with pytest.raises(UserError, match=rf"\(process {os.getpid()}\)"):
+        Lock(tmp_path)
+    held.release()
+
+
 def test_a_released_directory_can_be_taken_again(tmp_path):
     held = Lock(tmp_path)
     held.release()

@@ -95,6 +95,19 @@ def test_a_directory_in_use_is_refused(tmp_path):
     _resume(tmp_path).close()
 
 
+def test_a_directory_that_fills_up_is_named_and_left_free(tmp_path, monkeypatch):
+    with monkeypatch.context() as patch:
+
+        def full(*_):
+            raise OSError(28, "No space left on device")
+
+        patch.setattr(json_files, "write", full)
+        with pytest.raises(UserError, match="No space left on device") as caught:
+            _create(tmp_path)
+    assert caught.traceback  # It keeps the frames, and with them an open lock, alive.
+    _create(tmp_path).close()
+
+
 def test_a_refused_resume_leaves_the_directory_free(tmp_path):
     _create(tmp_path).close()
     with pytest.raises(UserError):
@@ -263,9 +276,10 @@ def test_a_commit_is_that_of_the_checkout_and_says_what_differs(tmp_path, monkey
     source.mkdir()
     (source / "__init__.py").write_text("")
     git("init", "-q")
-    assert provenance._git_state(source) == (None, None)  # Nothing of it is in the repository.
+    git("commit", "-q", "--allow-empty", "-m", "a")
+    assert provenance._git_state(source) == (None, None)  # It is in the folder, not in the commit.
     git("add", ".")
-    git("commit", "-q", "-m", "a")
+    git("commit", "-q", "-m", "b")
     commit, dirty = provenance._git_state(source)
     assert re.fullmatch("[0-9a-f]{40}", commit)
     assert dirty is False
