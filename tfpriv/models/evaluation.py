@@ -19,8 +19,8 @@ def evaluate(
 ) -> dict[str, float]:
     """Returns a model's mean loss and its accuracy or error over all examples.
 
-    The graph is traced at the first call for a model and used again at later ones. Sums are kept in
-    float64.
+    The graph is traced at the first call for a model and used again at later ones, whatever the
+    number of examples. Sums are kept in float64.
 
     Args:
         model: A built model.
@@ -42,7 +42,7 @@ def evaluate(
             f"There are {len(features)} examples and {len(labels)} labels to evaluate on; give at "
             "least one example, and one label for each."
         )
-    sums = _batch_sums(model, objective)
+    sums = _batch_sums(model, objective, _batch_spec(features), _batch_spec(labels))
     loss = correct = 0.0
     for start in range(0, len(features), batch_size):
         batch = slice(start, start + batch_size)
@@ -57,10 +57,14 @@ def evaluate(
     return {"loss": loss, "accuracy": correct / len(features)}
 
 
+def _batch_spec(array):
+    return tf.TensorSpec([None, *array.shape[1:]], array.dtype)
+
+
 # Few, so that the graphs and weights of models no longer in use are let go.
 @functools.lru_cache(maxsize=4)
-def _batch_sums(model, objective):
-    @tf.function(reduce_retracing=True)
+def _batch_sums(model, objective, feature_spec, label_spec):
+    @tf.function
     def sums(features, labels):
         outputs = model(features, training=False)
         loss = tf.reduce_sum(tf.cast(objective.loss(labels, outputs), tf.float64))
@@ -68,4 +72,4 @@ def _batch_sums(model, objective):
             return loss, tf.zeros([], tf.float64)
         return loss, tf.reduce_sum(tf.cast(objective.correct(labels, outputs), tf.float64))
 
-    return sums
+    return sums.get_concrete_function(feature_spec, label_spec)

@@ -87,7 +87,7 @@ def layers_of(model: tf.keras.Model) -> list[tf.keras.layers.Layer]:
         module
         for module in model.submodules
         if isinstance(module, tf.keras.layers.Layer)
-        and not isinstance(module, tf.keras.metrics.Metric)  # A compiled model holds those too.
+        and not isinstance(module, tf.keras.metrics.Metric)  # A model may hold those too.
     ]
 
 

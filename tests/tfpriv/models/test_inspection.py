@@ -161,6 +161,12 @@ def test_compiled_and_fitted_model_is_taken():
     assert "optimizer SGD, loss MeanSquaredError, metrics" in note
 
 
+def test_metrics_that_a_model_holds_are_not_taken_for_stateful_layers():
+    model = Subclassed(tf.identity)
+    model.seen = tf.keras.metrics.Mean()
+    assert models.inspect(model, *DATA).num_parameters == 21
+
+
 @pytest.mark.parametrize(
     "layer",
     [

@@ -76,8 +76,22 @@ def test_own_layer_that_mixes_examples_is_refused(function, end):
         models.refuse_example_mixing(sequential(Own(function), *end))
 
 
-def test_own_layer_that_mixes_text_is_refused():
-    model = sequential(layers.Embedding(3, 4), Own(center), layers.Flatten())
+def test_mixing_is_found_behind_dropout_and_a_softmax():
+    model = tf.keras.Sequential(
+        [
+            layers.InputLayer((6,)),
+            Own(center_in_training),
+            layers.Dropout(0.5),
+            layers.Dense(3, "softmax"),
+        ]
+    )
+    with pytest.raises(UserError, match="depend on the other examples of the batch"):
+        models.refuse_example_mixing(model)
+
+
+@pytest.mark.parametrize("function", [center, center_in_training])
+def test_own_layer_that_mixes_text_is_refused(function):
+    model = sequential(layers.Embedding(3, 4), Own(function), layers.Flatten())
     with pytest.raises(UserError, match="depend on the other examples of the batch"):
         models.refuse_example_mixing(model)
 
@@ -121,6 +135,7 @@ def test_own_moving_state_is_refused_and_put_back():
             return batch
 
     model = sequential(Counter())
+    models.refuse_example_mixing(model)
     with pytest.raises(UserError, match=r"changes its weights .*calls"):
         models.refuse_moving_state(model)
     assert [w.numpy() for w in model.weights if "calls" in w.name] == [0.0]
