@@ -1,5 +1,6 @@
 """Loads a function of the user's own, named on the command line."""
 
+import hashlib
 import importlib
 import importlib.util
 import pathlib
@@ -47,7 +48,9 @@ def _load_file(source, name, flag):
     path = pathlib.Path(source).expanduser().resolve()
     if not path.is_file():
         raise UserError(f"{flag}={name}: there is no file {source}; correct the path.")
-    module_name = f"tfpriv_user_{path.stem}"
+    # Files of one name in different folders are different modules.
+    digest = hashlib.sha256(str(path).encode()).hexdigest()[:8]
+    module_name = f"tfpriv_user_{path.stem}_{digest}"
     spec = importlib.util.spec_from_file_location(module_name, path)
     if spec is None:
         raise UserError(f"{flag}={name}: {source} is not a Python file; its name must end in .py.")
@@ -56,7 +59,7 @@ def _load_file(source, name, flag):
     sys.modules[module_name] = module
     try:
         spec.loader.exec_module(module)
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         del sys.modules[module_name]
         raise UserError(
             f"{flag}={name}: {source} could not be imported ({type(error).__name__}: {error}); "
@@ -70,7 +73,7 @@ def _import_module(source, name, flag):
     try:
         return importlib.import_module(source)
     except ModuleNotFoundError as error:
-        if error.name and source.startswith(error.name):
+        if error.name and f"{source}.".startswith(f"{error.name}."):
             raise UserError(
                 f"{flag}={name}: there is no module {source!r}; install it, put it in the current "
                 "folder, or give path/to/file.py:function."
@@ -79,7 +82,7 @@ def _import_module(source, name, flag):
             f"{flag}={name}: {source} needs the module {error.name!r}, which is not installed; "
             "install it."
         ) from error
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise UserError(
             f"{flag}={name}: {source} could not be imported ({type(error).__name__}: {error}); "
             "run it with Python to see where."

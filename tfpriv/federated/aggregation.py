@@ -36,7 +36,7 @@ def build_aggregator(
 def clip_norm_of(plan: PrivacyPlan, measurements) -> float:
     """Returns the clip that the next round will use, from the aggregator's measurements."""
     if isinstance(plan.mechanism, AdaptiveGaussian):
-        return float(measurements["dp_query_metrics"]["l2_norm_clip"])
+        return float(measurements["dp_query_metrics"]["clip"])
     return plan.mechanism.clip_norm
 
 

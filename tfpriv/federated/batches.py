@@ -71,8 +71,7 @@ def poisson(
         client: The client.
 
     Returns:
-        int32 [steps, largest number drawn, at least 1]; no example is left out to make a batch
-        fit.
+        int32 [steps, largest number drawn, at least 1]. No example is left out to make a batch fit.
     """
     generator = np.random.default_rng((seed, _POISSON_STREAM, round_number, client))
     drawn = generator.random((steps, len(rows))) < sampling_probability

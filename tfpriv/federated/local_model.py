@@ -116,8 +116,7 @@ def _trace(rebuild, model, spec):
             return unused.pop(0)
 
         with tf.variable_creator_scope(instead_of_variable):
-            rebuilt = rebuild()
-        return rebuilt(features, training=True)
+            return rebuild()(features, training=True)
 
     concrete = predict.get_concrete_function(weights_spec, spec)
     if concrete.captured_inputs:

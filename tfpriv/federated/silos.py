@@ -35,7 +35,7 @@ class Silos:
         most = {}
         for client, (size, taken) in enumerate(zip(self.sizes, rounds_taken, strict=True)):
             if taken > most.get(int(size), (-1, 0))[0]:
-                most[int(size)] = (taken, client)
+                most[int(size)] = (int(taken), client)
 
         def spent(size):
             taken, _ = most[size]
@@ -43,7 +43,7 @@ class Silos:
 
         size = max(most, key=spent)
         taken, client = most[size]
-        return self.plans[size], [int(taken) * self.steps[size]], client
+        return self.plans[size], [taken * self.steps[size]], client
 
 
 def build_silos(config: FederatedConfig, sizes: np.ndarray) -> Silos:

@@ -4,10 +4,10 @@ import dataclasses
 import functools
 import math
 import statistics
+import sys
 import time
 
 import tensorflow as tf
-from absl import logging
 
 from tfpriv import datasets, models, privacy, runs
 from tfpriv.errors import UserError
@@ -52,7 +52,7 @@ def train(config: FederatedConfig, worker: Worker) -> runs.RunDirectory:
     local_model = build_local_model(build, model, objective, examples)
     learning = process.build_process(config, local_model, plan or _any_silo(population))
     for note in info.notes:
-        logging.info("%s", note)
+        runs.print_safely(f"note: {note}", sys.stderr)
 
     with _run_directory(config, dataset) as run, runtime.running(worker):
         datasets.plot_partition(dataset, partition, run.plots_path / "partition.png")

@@ -20,7 +20,7 @@ _PR_SET_PDEATHSIG = 1
 _LOG_LINES_SHOWN = 15
 
 
-class WorkerError(RuntimeError):
+class WorkerError(UserError):
     """The worker ended or stopped answering; the message holds the end of its log."""
 
 

@@ -73,17 +73,12 @@ def build(
 def rebuild(name, input_shape, num_classes, *, input_dtype="float32"):
     """Returns the model that `build` returns, made anew inside the graph that is being traced.
 
-    Unlike `build` it seeds nothing: a seeded graph would repeat its noise. Arguments that `build`
-    has refused are not checked again.
+    Unlike `build` it seeds nothing, as a seeded graph would repeat its noise, and calls nothing: a
+    model that makes its weights at its first call has none yet. Arguments that `build` has refused
+    are not checked again.
     """
-    import tensorflow as tf
-
     input_shape = tuple(input_shape)
-    builder = _find_builder(name, input_shape, input_dtype, None)
-    model = builder(input_shape, num_classes)
-    if not model.built:
-        model(tf.zeros((1, *input_shape), input_dtype))
-    return model
+    return _find_builder(name, input_shape, input_dtype, None)(input_shape, num_classes)
 
 
 def _find_builder(name, input_shape, input_dtype, label_shape):
