@@ -1,0 +1,183 @@
+"""results.json of each paper, and the table of the README that is made from them."""
+
+import pathlib
+from collections.abc import Mapping, Sequence
+
+from experiments import published
+from experiments.published import Check, Row
+from tfpriv import files
+from tfpriv.errors import UserError
+from tfpriv.runs import json_files
+
+RESULTS = "results.json"
+BEGIN, END = "<!-- results -->", "<!-- /results -->"
+
+_COLUMNS = ("row", "metric", "published", "to reach", "median here", "seeds", "verdict")
+
+
+def read(presets: pathlib.Path, paper: str) -> dict[str, dict]:
+    """Returns a paper's results by row; empty before there are any.
+
+    Raises:
+        UserError: if results.json is damaged.
+    """
+    path = presets / paper / RESULTS
+    try:
+        rows = json_files.read(path)
+        for name, result in rows.items():
+            for check in result["checks"]:
+                if not {"metric", "values", "median", "reached", "missed_by"} <= set(check):
+                    raise ValueError(f"a check of {name} is incomplete")
+        return rows
+    except FileNotFoundError:
+        return {}
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise UserError(
+            f"{path} is damaged ({type(error).__name__}: {error}); restore it, or remove it and "
+            "reproduce its rows again."
+        ) from error
+
+
+def judge(row: Row, summaries: Mapping[int, Mapping], configs: Mapping[int, Mapping]) -> dict:
+    """Returns the result of a row's runs, as it stands in results.json.
+
+    Args:
+        row: What was run.
+        summaries: By seed, summary.json.
+        configs: By seed, config.json.
+
+    Raises:
+        UserError: if a metric is in no summary.
+    """
+    checks = []
+    for check in row.checks:
+        missing = [seed for seed, summary in summaries.items() if check.metric not in summary]
+        if missing:
+            raise UserError(
+                f"{row.paper}/{published.EXPECTED} compares {check.metric}, which is not in the "
+                f"summary of {row.name}; name one of {', '.join(next(iter(summaries.values())))}."
+            )
+        values = {str(seed): summary[check.metric] for seed, summary in summaries.items()}
+        checks.append(
+            {
+                "metric": check.metric,
+                "published": check.value,
+                "comparison": check.comparison,
+                "tolerance": check.tolerance,
+                "values": values,
+                **check.judge(list(values.values())),
+            }
+        )
+    # The seeds run one after another from the same code.
+    made = next(iter(configs.values()))
+    return {
+        "checks": checks,
+        "flags": row.flags(),
+        "seconds": {str(seed): summary["wall_seconds"] for seed, summary in summaries.items()},
+        "started": made["started"],
+        "git_commit": made["git_commit"],
+        "git_dirty": made["git_dirty"],
+        "versions": made["versions"],
+    }
+
+
+def write(presets: pathlib.Path, row: Row, result: Mapping) -> None:
+    """Puts a row's result into its paper's results.json, in the order of expected.json."""
+    _, order = published.read_paper(presets, row.paper)
+    results = {**read(presets, row.paper), row.name: result}
+    json_files.write(
+        presets / row.paper / RESULTS, {name: results[name] for name in order if name in results}
+    )
+
+
+def reached(result: Mapping) -> bool:
+    """Says whether every check of a row was reached."""
+    return all(check["reached"] for check in result["checks"])
+
+
+def lines(row: Row, result: Mapping | None) -> list[str]:
+    """Returns the table rows of a published row, one a check; without a result, "not run"."""
+    measured = {check["metric"]: check for check in result["checks"]} if result else {}
+    return [_line(row, check, measured.get(check.metric)) for check in row.checks]
+
+
+def table(presets: pathlib.Path) -> str:
+    """Returns the results of all papers in Markdown, a table a paper.
+
+    Raises:
+        UserError: if an expected.json or a results.json is damaged.
+    """
+    parts = []
+    for paper in published.papers(presets):
+        reference, rows = published.read_paper(presets, paper)
+        results = read(presets, paper)
+        body = [line for row in rows.values() for line in lines(row, results.get(row.name))]
+        parts.append("\n".join([f"`{paper}`: {reference}", "", *header(), *body]))
+    return "\n\n".join(parts)
+
+
+def header() -> list[str]:
+    """Returns the head of a table."""
+    return [_cells(_COLUMNS), _cells(["---"] * len(_COLUMNS))]
+
+
+def write_table(readme: pathlib.Path, presets: pathlib.Path) -> None:
+    """Replaces the table between the two markers in a Markdown file.
+
+    Raises:
+        UserError: if the file is not there or does not hold each marker once, in order.
+    """
+    try:
+        text = readme.read_text(encoding="utf-8")
+    except FileNotFoundError as error:
+        raise UserError(f"there is no {readme} to write the table to; restore it.") from error
+    if text.count(BEGIN) != 1 or text.count(END) != 1 or text.index(BEGIN) > text.index(END):
+        raise UserError(
+            f"{readme} must hold the lines {BEGIN} and {END} once, in this order; the table goes "
+            "between them."
+        )
+    before, rest = text.split(BEGIN)
+    after = rest.split(END)[1]
+    files.write_text(readme, f"{before}{BEGIN}\n\n{table(presets)}\n\n{END}{after}")
+
+
+def _line(row: Row, check: Check, measured: Mapping | None) -> str:
+    median, seeds = None, 0
+    if measured is None:
+        verdict = "not run"
+    else:
+        median, seeds = measured["median"], len(measured["values"])
+        if measured["reached"]:
+            verdict = "reached"
+        elif measured["missed_by"] is None:
+            verdict = "not reached by most seeds"
+        else:
+            verdict = f"missed by {_number(measured['missed_by'])}"
+    return _cells(
+        [
+            row.title,
+            check.metric,
+            _number(check.value),
+            _bounds(check),
+            "" if median is None else _number(median),
+            str(seeds),
+            verdict,
+        ]
+    )
+
+
+def _bounds(check: Check) -> str:
+    low, high = (_number(check.value + sign * check.tolerance) for sign in (-1, 1))
+    return {
+        "at_most": f"at most {high}",
+        "at_least": f"at least {low}",
+        "within": f"{low} to {high}",
+    }[check.comparison]
+
+
+def _number(value: float) -> str:
+    return f"{value:.4g}" if abs(value) < 1000 else f"{value:.0f}"
+
+
+def _cells(cells: Sequence[str]) -> str:
+    return f"| {' | '.join(cells)} |"
