@@ -60,17 +60,25 @@ class AdaptiveGaussian:
         _check(self.clip_norm, self.noise_multiplier)
         if not 0 <= self.target_quantile <= 1:
             raise UserError(f"target_quantile is {self.target_quantile}; it must be in [0, 1].")
+        if not self.clip_learning_rate >= 0:
+            raise UserError(
+                f"clip_learning_rate is {self.clip_learning_rate}; it must be a number at least 0."
+            )
+        if not self.count_stddev >= 0:
+            raise UserError(f"count_stddev is {self.count_stddev}; it must be a number at least 0.")
         if self.noise_multiplier and self.noise_multiplier >= 2 * self.count_stddev:
             raise UserError(
                 f"a noise multiplier of {self.noise_multiplier:.4g} cannot be reached with a noise "
-                f"of {self.count_stddev:.4g} on the clipped count; have more than "
-                f"{math.ceil(10 * self.noise_multiplier)} members a step, or use "
+                f"of {self.count_stddev:.4g} on the clipped count, only one below "
+                f"{2 * self.count_stddev:.4g} can; have more members a step, or use "
                 "--mechanism=gaussian."
             )
 
     @property
     def value_noise_multiplier(self) -> float:
-        """The noise multiplier of the clipped sum alone; larger than z."""
+        """The noise multiplier of the clipped sum alone; larger than z, or 0 where z is 0."""
+        if self.noise_multiplier == 0:
+            return 0.0
         return (self.noise_multiplier**-2 - (2 * self.count_stddev) ** -2) ** -0.5
 
 
@@ -106,6 +114,9 @@ class Tree:
         )
 
 
+# Outside, the accountants' arithmetic overflows; and less noise protects nobody.
+_NOISE_MULTIPLIERS = (1e-3, 1e5)
+
 Mechanism = Gaussian | AdaptiveGaussian | Tree
 NAMES = (Gaussian.name, AdaptiveGaussian.name, Tree.name)
 
@@ -113,7 +124,9 @@ NAMES = (Gaussian.name, AdaptiveGaussian.name, Tree.name)
 def _check(clip_norm, noise_multiplier):
     if not (clip_norm > 0 and math.isfinite(clip_norm)):
         raise UserError(f"clip_norm is {clip_norm}; it must be a number above 0.")
-    if noise_multiplier is not None and not (
-        noise_multiplier >= 0 and math.isfinite(noise_multiplier)
-    ):
-        raise UserError(f"noise_multiplier is {noise_multiplier}; it must be a number at least 0.")
+    smallest, largest = _NOISE_MULTIPLIERS
+    if noise_multiplier and not smallest <= noise_multiplier <= largest:
+        raise UserError(
+            f"noise_multiplier is {noise_multiplier}; it must be 0 or a number from {smallest:g} "
+            f"to {largest:g}."
+        )

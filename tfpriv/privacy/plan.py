@@ -9,11 +9,12 @@ import math
 from collections.abc import Sequence
 
 import dp_accounting
+import numpy as np
 
 from tfpriv.errors import UserError
 from tfpriv.privacy import accounting
 from tfpriv.privacy.accounting import Epsilon
-from tfpriv.privacy.mechanisms import Mechanism, Tree
+from tfpriv.privacy.mechanisms import AdaptiveGaussian, Gaussian, Mechanism, Tree
 from tfpriv.privacy.sampling import FixedSizeSampler, PoissonSampler, Sampler, ShuffledSampler
 
 UNITS = ("client", "example")
@@ -78,7 +79,12 @@ class PrivacyPlan:
 
         Args:
             segments: Steps run in each segment, each at least 0.
+
+        Raises:
+            ValueError: if a segment is negative, or is a tree that spans more than one pass.
         """
+        if min(segments, default=0) < 0:
+            raise ValueError(f"a segment has a negative number of steps: {segments}.")
         if not self.is_private:
             return dp_accounting.NonPrivateDpEvent()
         steps = sum(segments)
@@ -89,7 +95,11 @@ class PrivacyPlan:
             trees = [n for n in segments if n]
             if max(trees) > self.sampler.steps_per_pass:
                 raise ValueError(f"a tree of {max(trees)} steps spans more than one pass.")
-            return dp_accounting.ComposedDpEvent([self.mechanism.event(n) for n in trees])
+            # Releases of a tree are Gaussian, and so are those of all trees together.
+            releases = sum(self.mechanism.event(n).count for n in trees)
+            return dp_accounting.SelfComposedDpEvent(
+                dp_accounting.GaussianDpEvent(noise_multiplier), releases
+            )
         gaussian = dp_accounting.GaussianDpEvent
         if isinstance(self.sampler, PoissonSampler):
             step = gaussian(noise_multiplier)
@@ -102,8 +112,8 @@ class PrivacyPlan:
                     self.sampler.population, self.sampler.size, step
                 )
         else:
-            # One step of each pass sees the member; an unfinished pass counts as a whole one, and
-            # so does every segment's, because a repeated step may see the member again.
+            # One step of each pass sees the member. A segment after the first may start anywhere in
+            # a pass, even at steps that were run before: it touches one pass more than its length.
             steps = sum(math.ceil(n / self.sampler.steps_per_pass) for n in segments)
             steps += sum(1 for n in segments if n) - 1
             step = gaussian(noise_multiplier)
@@ -115,36 +125,41 @@ class PrivacyPlan:
         Raises:
             ValueError: if the plan is not private: there is no epsilon to return.
         """
-        if not self.is_private:
-            raise ValueError("a plan without noise has no epsilon.")
+        rdp = self.epsilon_rdp(segments)
         if not sum(segments):
             return accounting.ZERO
         event = self.event(segments)
-        if self._needs_subset_bound:
-            amplified = accounting.epsilon_rdp(event, accounting.REPLACE, self.delta)
-            # The bound for subsets (Wang et al. 2019) can exceed the one without amplification.
-            plain = dp_accounting.SelfComposedDpEvent(event.event.event, event.count)
-            plain_rdp = accounting.epsilon_rdp(plain, accounting.REPLACE, self.delta)
-            if amplified <= plain_rdp:
-                return Epsilon(pld=None, rdp=amplified)
-            return Epsilon(pld=accounting.epsilon_pld(plain, self.delta, plain_rdp), rdp=plain_rdp)
-        # For Gaussian releases, replacing by nothing, and replacing with the noise multiplier
-        # halved, shift the sum exactly as adding or removing does.
-        rdp = accounting.epsilon_rdp(event, accounting.ADD_OR_REMOVE, self.delta)
-        return Epsilon(pld=accounting.epsilon_pld(event, self.delta, rdp), rdp=rdp)
+        if not _is_subset(event.event):
+            return Epsilon(pld=accounting.epsilon_pld(event, self.delta, rdp), rdp=rdp)
+        # PLD has no bound for subsets. Its bound without amplification is one all the same.
+        plain = _unamplified(event)
+        plain_rdp = accounting.epsilon_rdp(plain, accounting.REPLACE, self.delta)
+        pld = accounting.epsilon_pld(plain, self.delta, plain_rdp)
+        return Epsilon(pld=pld if pld is not None and pld < rdp else None, rdp=rdp)
 
     def epsilon_rdp(self, segments: Sequence[int]) -> float:
-        """Returns the epsilon by RDP alone, which is quick; at least `epsilon(...).value`'s bound.
+        """Returns the epsilon by RDP alone, which is quicker: that of `epsilon(...).rdp`.
 
         Raises:
             ValueError: if the plan is not private.
         """
-        if not self.is_private:
-            raise ValueError("a plan without noise has no epsilon.")
-        if not sum(segments):
-            return 0.0
-        relation = accounting.REPLACE if self._needs_subset_bound else accounting.ADD_OR_REMOVE
-        return accounting.epsilon_rdp(self.event(segments), relation, self.delta)
+        return self._epsilon_rdp(segments)
+
+    def participants(self, step: int, seed: int, segment: int) -> np.ndarray:
+        """Returns who takes part in a step, as the accounting takes it that they were drawn.
+
+        A private plan draws anew in each segment. Were a step that is run again to see the same
+        sample under new noise, the two would be amplified together, and cost more than two steps.
+
+        Args:
+            step: The step's number in the run, from 0.
+            seed: The seed of the run's sampling, at least 0 and secret.
+            segment: The number of the segment, from 0: how often the run was interrupted before.
+
+        Returns:
+            Members, ascending, int64 of the length that the sampler draws.
+        """
+        return self.sampler.sample(step, seed, segment if self.is_private else 0)
 
     def segments(self, steps: int) -> list[int]:
         """Returns the segments of an uninterrupted run of `steps` steps."""
@@ -165,23 +180,46 @@ class PrivacyPlan:
         """
         if steps < 1:
             raise UserError(f"noise cannot be calibrated for {steps} steps; run at least one.")
+        accounting.check_target(target_epsilon)
         segments = self.segments(steps)
-        # RDP is quick and near: PLD then needs a few evaluations only.
+        plan = self
+        if isinstance(self.mechanism, AdaptiveGaussian):
+            # Its two releases are accounted as one; how far they can go is seen at the end.
+            plan = dataclasses.replace(self, mechanism=Gaussian(clip_norm=self.mechanism.clip_norm))
         near = accounting.calibrate(
-            lambda z: self._with_noise(z).epsilon_rdp(segments), target_epsilon, start=1.0
+            lambda z: plan._with_noise(z)._epsilon_rdp(segments, accounting.FEW_ORDERS),
+            target_epsilon,
+            start=1.0,
         )
         noise_multiplier = accounting.calibrate(
-            lambda z: self._with_noise(z).epsilon(segments).value, target_epsilon, start=near
+            lambda z: plan._with_noise(z).epsilon(segments).value, target_epsilon, start=near
         )
         return self._with_noise(noise_multiplier)
 
-    @property
-    def _needs_subset_bound(self):
-        return (
-            isinstance(self.sampler, FixedSizeSampler)
-            and self.sampler.size < self.sampler.population
-        )
+    def _epsilon_rdp(self, segments, orders=None):
+        if not self.is_private:
+            raise ValueError("a plan without noise has no epsilon.")
+        event = self.event(segments)
+        if not sum(segments):
+            return 0.0
+        if _is_subset(event.event):
+            # The bound for subsets (Wang et al. 2019) can exceed the one without amplification.
+            return min(
+                accounting.epsilon_rdp(release, accounting.REPLACE, self.delta, orders)
+                for release in (event, _unamplified(event))
+            )
+        # For Gaussian releases, replacing by nothing, and replacing with the noise multiplier
+        # halved, shift the sum exactly as adding or removing does.
+        return accounting.epsilon_rdp(event, accounting.ADD_OR_REMOVE, self.delta, orders)
 
     def _with_noise(self, noise_multiplier):
         mechanism = dataclasses.replace(self.mechanism, noise_multiplier=noise_multiplier)
         return dataclasses.replace(self, mechanism=mechanism)
+
+
+def _is_subset(step):
+    return isinstance(step, dp_accounting.SampledWithoutReplacementDpEvent)
+
+
+def _unamplified(event):
+    return dp_accounting.SelfComposedDpEvent(event.event.event, event.count)

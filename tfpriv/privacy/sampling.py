@@ -1,8 +1,9 @@
 """Who takes part in a step: clients in a round, or examples in a batch.
 
-A sampler is a pure function of its seed and the step, so that a resumed run draws what the
-interrupted run would have drawn. How a draw amplifies privacy is the business of
-`tfpriv.privacy.plan`, which knows the sampler it accounts for.
+A sampler is a pure function of its seed, the step and the segment (how often the run was
+interrupted before), so that a resumed run can draw what the interrupted run would have drawn, or
+draw anew; a private run draws anew (`PrivacyPlan.participants`). How a draw amplifies privacy is
+the business of `tfpriv.privacy.plan`, which knows the sampler it accounts for.
 """
 
 import dataclasses
@@ -37,9 +38,9 @@ class PoissonSampler:
         """m / N, in (0, 1]."""
         return self.expected_size / self.population
 
-    def sample(self, step: int, seed: int) -> np.ndarray:
+    def sample(self, step: int, seed: int, segment: int = 0) -> np.ndarray:
         """Returns the members of a step, ascending, int64 of any length from 0 to N."""
-        draws = _generator(seed, step).random(self.population)
+        draws = _generator(seed, step, segment).random(self.population)
         return np.flatnonzero(draws < self.sampling_probability)
 
 
@@ -65,9 +66,9 @@ class FixedSizeSampler:
         """The number of members in a step."""
         return self.size
 
-    def sample(self, step: int, seed: int) -> np.ndarray:
+    def sample(self, step: int, seed: int, segment: int = 0) -> np.ndarray:
         """Returns the members of a step, ascending, int64[size]."""
-        members = _generator(seed, step).choice(self.population, self.size, replace=False)
+        members = _generator(seed, step, segment).choice(self.population, self.size, replace=False)
         return np.sort(members)
 
 
@@ -100,8 +101,8 @@ class ShuffledSampler:
         """The number of groups that one shuffle gives, floor(N / m)."""
         return self.population // self.size
 
-    def sample(self, step: int, seed: int) -> np.ndarray:
-        """Returns the members of a step, ascending, int64[size]."""
+    def sample(self, step: int, seed: int, segment: int = 0) -> np.ndarray:
+        """Returns the members of a step, ascending, int64[size]; the same in every segment."""
         current_pass, group = divmod(step, self.steps_per_pass)
         order = _generator(seed, current_pass).permutation(self.population)
         return np.sort(order[group * self.size : (group + 1) * self.size])
@@ -121,7 +122,7 @@ def build_sampler(name: str, population: int, expected_size: float) -> Sampler:
         return PoissonSampler(population=population, expected_size=expected_size)
     if name not in NAMES:
         raise UserError(f"there is no sampler {name!r}; choose one of {', '.join(NAMES)}.")
-    if expected_size != int(expected_size):
+    if expected_size % 1 != 0:
         raise UserError(
             f"the sampler {name} takes a whole number of members, not {expected_size}; round it "
             "or use poisson."
@@ -130,8 +131,8 @@ def build_sampler(name: str, population: int, expected_size: float) -> Sampler:
     return sampler(population=population, size=int(expected_size))
 
 
-def _generator(seed: int, step: int) -> np.random.Generator:
-    return np.random.default_rng((seed, _SAMPLING_STREAM, step))
+def _generator(seed: int, step: int, segment: int = 0) -> np.random.Generator:
+    return np.random.default_rng((seed, _SAMPLING_STREAM, step, segment))
 
 
 def _check_size(population, size):

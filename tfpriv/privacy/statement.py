@@ -11,6 +11,7 @@ NOT_COVERED = (
     "test metrics, which are computed on data outside the training set",
     "whoever knows the seed of the simulation: it decides who takes part, and must stay secret "
     "for the amplification by sampling to hold",
+    "the size of the population, which is taken as known",
     "the rounding of floating-point noise",
 )
 
@@ -72,7 +73,7 @@ def describe(
 
 
 def as_text(plan: PrivacyPlan, statement: dict) -> str:
-    """Returns the statement as a page of text, at most 80 columns wide."""
+    """Returns the statement as a page of text, at most 78 columns wide, for an indent of 2."""
     if not statement["private"]:
         return _page(
             [
@@ -83,12 +84,7 @@ def as_text(plan: PrivacyPlan, statement: dict) -> str:
     unit = statement["unit"]
     lines = [
         f"({statement['epsilon']:.4g}, {statement['delta']:g})-differential privacy for one "
-        f"{unit}, by {statement['accountant']}"
-        + (
-            f" ({statement['epsilon_rdp']:.4g} by RDP)."
-            if statement["accountant"] == "PLD"
-            else "; no bound by PLD is known for this sampler."
-        ),
+        f"{unit}, by {statement['accountant']}" + _other_accountant(statement),
         f"It says: whatever is done with {statement['covered']}, the probability of any outcome "
         f"changes by at most a factor of exp({statement['epsilon']:.4g}), and a probability of "
         f"{statement['delta']:g} beside it, between two populations that differ in one {unit} "
@@ -103,6 +99,14 @@ def as_text(plan: PrivacyPlan, statement: dict) -> str:
         )
     lines += ["Not covered:", *(f"- {item}" for item in statement["not_covered"])]
     return _page(lines)
+
+
+def _other_accountant(statement):
+    if statement["accountant"] == "PLD":
+        return f" ({statement['epsilon_rdp']:.4g} by RDP)."
+    if statement["epsilon_pld"] is None:
+        return "; no better bound by PLD is known here."
+    return f" ({statement['epsilon_pld']:.4g} by PLD)."
 
 
 def _sampling(plan, statement):
@@ -145,7 +149,7 @@ def _noise(plan, statement):
 
 def _page(lines):
     wrapped = (
-        textwrap.fill(line, width=80, subsequent_indent="  " if line.startswith("- ") else "")
+        textwrap.fill(line, width=78, subsequent_indent="  " if line.startswith("- ") else "")
         for line in lines
     )
     return "\n".join(wrapped) + "\n"
