@@ -1,0 +1,110 @@
+import math
+
+import dp_accounting
+import pytest
+from scipy import optimize, stats
+
+from tfpriv.errors import UserError
+from tfpriv.privacy import Epsilon, accounting
+
+
+def gaussian_delta(sensitivity, epsilon):
+    """Balle and Wang 2018, Theorem 8: delta of one Gaussian release of standard deviation 1."""
+    below, above = (sign * sensitivity / 2 - epsilon / sensitivity for sign in (1, -1))
+    return stats.norm.cdf(below) - math.exp(epsilon + stats.norm.logcdf(above))
+
+
+def gaussian_epsilon(sensitivity, delta):
+    return optimize.brentq(lambda e: gaussian_delta(sensitivity, e) - delta, 0, 1000)
+
+
+def poisson(probability, noise_multiplier, steps):
+    return dp_accounting.SelfComposedDpEvent(
+        dp_accounting.PoissonSampledDpEvent(
+            probability, dp_accounting.GaussianDpEvent(noise_multiplier)
+        ),
+        steps,
+    )
+
+
+def test_lesser_bound_is_reported_with_its_accountant():
+    assert Epsilon(pld=1.0, rdp=2.0).value == 1
+    assert Epsilon(pld=1.0, rdp=2.0).accountant == "PLD"
+    assert Epsilon(pld=3.0, rdp=2.0).value == 2
+    assert Epsilon(pld=3.0, rdp=2.0).accountant == "RDP"
+    assert Epsilon(pld=None, rdp=2.0).value == 2
+    assert Epsilon(pld=None, rdp=2.0).accountant == "RDP"
+
+
+@pytest.mark.parametrize("delta", [1e-3, 1e-5, 1e-8, 1e-11])
+@pytest.mark.parametrize("noise_multiplier", [0.7, 3.0, 20.0])
+def test_both_accountants_are_just_above_the_exact_gaussian_epsilon(noise_multiplier, delta):
+    event = dp_accounting.SelfComposedDpEvent(dp_accounting.GaussianDpEvent(noise_multiplier), 9)
+    exact = gaussian_epsilon(3 / noise_multiplier, delta)
+    by_rdp = accounting.epsilon_rdp(event, accounting.ADD_OR_REMOVE, delta)
+    assert exact <= accounting.epsilon_pld(event, delta, by_rdp) <= exact * 1.001 + 1e-4
+    assert exact <= by_rdp <= exact * 1.3
+
+
+@pytest.mark.parametrize("delta", [1e-5, 1e-8, 1e-10, 1e-12, 1e-14, 1e-20])
+def test_rounding_over_many_steps_does_not_pass_for_privacy(delta):
+    # Sampled with a probability of all but 1, so that the exact answer is known.
+    event = poisson(1 - 1e-9, 300.0, 100_000)
+    exact = gaussian_epsilon(math.sqrt(100_000) / 300, delta)
+    by_rdp = accounting.epsilon_rdp(event, accounting.ADD_OR_REMOVE, delta)
+    by_pld = accounting.epsilon_pld(event, delta, by_rdp)
+    assert by_rdp >= exact
+    assert by_pld is None or by_pld >= exact
+    assert by_pld is not None or delta < 1e-9
+
+
+def test_rdp_of_rare_sampling_is_not_rounded_to_nothing():
+    # The total variation of these steps, about 1.26e-5 by the central limit, is above delta.
+    event = poisson(1e-6, 10.0, 100_000)
+    assert accounting.epsilon_rdp(event, accounting.ADD_OR_REMOVE, 1e-5) > 1e-4
+
+
+@pytest.mark.parametrize("noise_multiplier", [1.0, 100.0, 1e4])
+def test_negative_divergence_by_rounding_raises_nothing(noise_multiplier):
+    event = poisson(1e-6, noise_multiplier, 1000)
+    assert accounting.epsilon_rdp(event, accounting.ADD_OR_REMOVE, 1e-7) >= 0
+
+
+def test_astronomic_epsilon_is_left_to_rdp():
+    event = poisson(0.5, 0.01, 100_000)
+    by_rdp = accounting.epsilon_rdp(event, accounting.ADD_OR_REMOVE, 1e-5)
+    assert math.isfinite(by_rdp)
+    assert accounting.epsilon_pld(event, 1e-5, by_rdp) is None
+
+
+@pytest.mark.parametrize("target", [0.02, 1.0, 40.0])
+@pytest.mark.parametrize("start", [0.05, 1.0, 900.0])
+def test_calibration_finds_the_least_noise_from_either_side(target, start):
+    noise = accounting.calibrate(lambda z: 3 / z, target, start)
+    assert 3 / target <= noise <= 3 / target * 1.001
+
+
+def test_calibration_stops_with_a_sentence_when_noise_is_not_enough_or_not_needed():
+    with pytest.raises(
+        UserError, match=r"no noise multiplier up to 100000 .* raise target_epsilon"
+    ):
+        accounting.calibrate(lambda z: 2.0, 1.0, 1.0)
+    with pytest.raises(UserError, match="needs next to no noise; set noise_multiplier"):
+        accounting.calibrate(lambda z: 0.0, 1.0, 1.0)
+
+
+@pytest.mark.parametrize("target", [0, -1, math.nan, math.inf, -math.inf, 1e-9, 1e9])
+def test_impossible_target_is_refused(target):
+    with pytest.raises(UserError, match=r"target_epsilon is .* it must be a number from"):
+        accounting.check_target(target)
+
+
+@pytest.mark.parametrize("delta", [None, 0, 1, -1e-5, 2, math.nan])
+def test_impossible_delta_is_refused(delta):
+    with pytest.raises(UserError, match="it must be above 0 and below 1"):
+        accounting.check_delta(delta, 100)
+
+
+def test_delta_of_one_over_the_population_draws_a_warning():
+    assert "not below 1/1000" in accounting.check_delta(1e-3, 1000)
+    assert accounting.check_delta(0.99e-3, 1000) is None

@@ -1,0 +1,149 @@
+import dataclasses
+import json
+
+import pytest
+
+from tfpriv.privacy import (
+    AdaptiveGaussian,
+    FixedSizeSampler,
+    Gaussian,
+    PoissonSampler,
+    PrivacyPlan,
+    ShuffledSampler,
+    Tree,
+    statement,
+)
+
+GAUSSIAN = Gaussian(clip_norm=0.5, noise_multiplier=1.2)
+ADAPTIVE = AdaptiveGaussian(
+    clip_norm=0.1,
+    target_quantile=0.5,
+    clip_learning_rate=0.2,
+    count_stddev=6.0,
+    noise_multiplier=1.2,
+)
+POISSON = PoissonSampler(population=3383, expected_size=120)
+FIXED = FixedSizeSampler(population=3383, size=120)
+SHUFFLED = ShuffledSampler(population=3383, size=120)
+PLANS = [
+    PrivacyPlan(unit=unit, sampler=sampler, mechanism=mechanism, delta=1e-5)
+    for unit, sampler, mechanism in [
+        ("client", POISSON, GAUSSIAN),
+        ("client", POISSON, ADAPTIVE),
+        ("example", FIXED, GAUSSIAN),
+        ("client", SHUFFLED, GAUSSIAN),
+        ("client", SHUFFLED, Tree(clip_norm=0.5, noise_multiplier=1.2)),
+        ("client", POISSON, dataclasses.replace(GAUSSIAN, noise_multiplier=0.01)),
+        ("client", SHUFFLED, dataclasses.replace(GAUSSIAN, noise_multiplier=0.001)),
+        ("client", POISSON, None),
+        ("example", FIXED, dataclasses.replace(GAUSSIAN, noise_multiplier=0.0)),
+    ]
+]
+
+
+def describe(plan, **kwargs):
+    return statement.describe(plan, plan.segments(100), covered="the released model", **kwargs)
+
+
+def text_of(plan, **kwargs):
+    return statement.as_text(plan, describe(plan, **kwargs))
+
+
+def words(text):
+    return " ".join(text.split())
+
+
+@pytest.mark.parametrize("plan", PLANS)
+def test_statement_is_strict_json_with_the_promised_keys(plan):
+    described = describe(plan, not_covered=["the train metrics"])
+    assert json.loads(json.dumps(described, allow_nan=False)) == described
+    assert set(described) == {
+        *("private", "unit", "neighboring_relation", "sampler", "population", "expected_size"),
+        *("mechanism", "noise_multiplier", "clip_norm", "steps", "repeated_steps", "delta"),
+        *("epsilon", "accountant", "epsilon_pld", "epsilon_rdp", "event"),
+        *("covered", "not_covered"),
+    }
+
+
+@pytest.mark.parametrize("plan", PLANS)
+def test_indented_text_fits_in_eighty_columns(plan):
+    text = text_of(plan, repeated_steps=3, not_covered=["a long list of words " * 10])
+    assert max(map(len, text.splitlines())) <= 78
+
+
+@pytest.mark.parametrize("plan", PLANS[-2:])
+def test_no_noise_is_called_not_private_in_words(plan):
+    described = describe(plan)
+    text = statement.as_text(plan, described)
+    assert "not private" in words(text)
+    assert plan.unit in text
+    assert "inf" not in text
+    assert described["private"] is False
+    names = ("epsilon", "epsilon_pld", "epsilon_rdp", "accountant")
+    assert [described[name] for name in names] == [None] * 4
+
+
+@pytest.mark.parametrize("plan", PLANS[:-2])
+def test_text_names_all_that_the_guarantee_rests_on(plan):
+    described = describe(plan, not_covered=["the train metrics"])
+    text = words(statement.as_text(plan, described))
+    assert f"({described['epsilon']:.4g}, 1e-05)-differential privacy for one {plan.unit}" in text
+    assert f"by {described['accountant']}" in text
+    assert plan.neighboring_relation in text
+    assert "the released model" in text
+    assert "In each of 100 steps" in text
+    for item in (*statement.NOT_COVERED, "the train metrics"):
+        assert f"- {item}" in text
+    assert "run again" not in text
+
+
+@pytest.mark.parametrize(
+    ("plan", "relation", "sampling"),
+    [
+        (PLANS[0], "add or remove one client", "with probability 0.03547, independently"),
+        (PLANS[2], "replace one example by another", "120 of 3383 examples took part, drawn anew"),
+        (PLANS[3], "contributes nothing (zero-out)", "none is seen twice in a pass; no ampl"),
+    ],
+)
+def test_sampler_and_relation_are_told_in_words(plan, relation, sampling):
+    text = words(text_of(plan))
+    assert relation in text
+    assert sampling in text
+
+
+def test_both_accountants_are_named_whichever_is_lesser():
+    plan = PLANS[0]
+    described = describe(plan)
+    assert f"by PLD ({described['epsilon_rdp']:.4g} by RDP)" in words(text_of(plan))
+    # With thousands of likely steps and little noise, PLD's grid is too coarse to beat RDP.
+    busy = dataclasses.replace(
+        plan,
+        sampler=PoissonSampler(population=10, expected_size=5),
+        mechanism=dataclasses.replace(GAUSSIAN, noise_multiplier=0.5),
+    )
+    described = statement.describe(busy, [100_000], covered="the model")
+    assert described["epsilon"] == described["epsilon_rdp"] < described["epsilon_pld"]
+    text = words(statement.as_text(busy, described))
+    assert f"by RDP ({described['epsilon_pld']:.4g} by PLD)" in text
+    assert "by RDP; no better bound by PLD" in words(text_of(PLANS[2]))
+
+
+def test_mechanism_is_told_with_its_numbers():
+    assert "clipped to an L2 norm of 0.5 and Gaussian noise of 1.2 times" in words(
+        text_of(PLANS[0])
+    )
+    adaptive = words(text_of(PLANS[1]))
+    assert "follows the 0.5 quantile, from 0.1" in adaptive
+    assert "on the sum (1.206) and on the count of clipped clients (6) together" in adaptive
+    assert "each node of a tree over the steps" in words(text_of(PLANS[4]))
+
+
+def test_repeated_steps_are_told():
+    text = words(text_of(PLANS[0], repeated_steps=7))
+    assert "7 of the steps were run again after an interruption and count twice" in text
+
+
+def test_run_without_steps_has_spent_nothing():
+    described = statement.describe(PLANS[0], [], covered="the released model")
+    assert described["epsilon"] == 0
+    assert "(0, 1e-05)-differential privacy" in words(statement.as_text(PLANS[0], described))
