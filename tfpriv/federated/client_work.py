@@ -100,7 +100,8 @@ def build_client_work(
     def client_update(weights, data, round_number):
         batches = tf.data.Dataset.get_single_element(data)
         update, sums = train(tuple(weights.trainable), batches, rate_factor(round_number))
-        return _result(update, batches, weigh), _measurements(sums, batches)
+        update, finite = finite_or_zeros(update)
+        return _result(update, finite, batches, weigh), _measurements(sums, batches)
 
     @tff.tensorflow.computation(np.int32)
     def next_round(round_number):
@@ -171,7 +172,10 @@ def build_mimelite_work(
         end, sums = loop(step, start, (), batches)
         # Epochs repeat the examples alike, so the mean over all of them is that over one.
         gradient, _ = gradient_of(start, batches, None)
-        result = _result(difference(start, end), batches, weigh)
+        # Both or neither: times a weight of 0, a NaN is still a NaN.
+        sent, finite = finite_or_zeros((*difference(start, end), *gradient))
+        update, gradient = sent[: len(start)], sent[len(start) :]
+        result = _result(update, finite, batches, weigh)
         return result, gradient, _measurements(sums, batches)
 
     @tff.tensorflow.computation(round_type, optimizer_type, trainable_type)
@@ -254,13 +258,18 @@ def difference(start, end):
     return tuple(a - b for a, b in zip(start, end, strict=True))
 
 
-def _result(update, batches, weigh):
-    """A client whose update is not finite contributes nothing, as one that did not answer.
+def finite_or_zeros(tensors):
+    """Returns the tensors, or zeros if their global norm is not finite; and whether it is.
 
-    Were a NaN let through, no clip would bound it.
+    No clip bounds what has no finite norm: of a NaN it makes a NaN, and so it does of finite
+    numbers whose squares overflow.
     """
-    finite = tf.reduce_all([tf.reduce_all(tf.math.is_finite(u)) for u in update])
-    update = tuple(tf.where(finite, u, tf.zeros_like(u)) for u in update)
+    finite = tf.math.is_finite(tf.linalg.global_norm(tensors))
+    return tuple(tf.where(finite, t, tf.zeros_like(t)) for t in tensors), finite
+
+
+def _result(update, finite, batches, weigh):
+    """A client whose update is not finite weighs nothing, as one that did not answer."""
     weight = weigh(tf.cast(count_examples(batches), tf.float32))
     return tff.learning.templates.ClientResult(
         update=update, update_weight=tf.where(finite, weight, 0.0)

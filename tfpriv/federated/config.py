@@ -203,10 +203,10 @@ def _check_numbers(config):
 
 def _check_together(config):
     if config.is_private and (config.target_epsilon is None) == (config.noise_multiplier is None):
-        given = "neither" if config.target_epsilon is None else "both"
+        given = "neither was" if config.target_epsilon is None else "both were"
         raise UserError(
             f"--privacy_unit={config.privacy_unit} needs one of --target_epsilon and "
-            f"--noise_multiplier, and {given} was given; give exactly one."
+            f"--noise_multiplier, and {given} given; give exactly one."
         )
     if config.is_private and config.algorithm == "mimelite":
         raise UserError(

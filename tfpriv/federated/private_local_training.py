@@ -43,9 +43,7 @@ def local_dp_sgd(
             def clipped_gradient(example):
                 feature, label, row = example
                 gradient, _ = model.gradient(weights, feature[tf.newaxis], label[tf.newaxis])
-                # No clip bounds a gradient that is not finite.
-                finite = tf.reduce_all([tf.reduce_all(tf.math.is_finite(g)) for g in gradient])
-                gradient = tuple(tf.where(finite, g, tf.zeros_like(g)) for g in gradient)
+                gradient, _ = client_work.finite_or_zeros(gradient)
                 gradient = query.preprocess_record(clip, gradient)
                 present = tf.cast(row >= 0, tf.float32)
                 return tuple(g * present for g in gradient)
