@@ -8,6 +8,7 @@ import dataclasses
 import pathlib
 import statistics
 from collections.abc import Mapping, Sequence
+from math import isfinite
 
 from tfpriv.errors import UserError
 from tfpriv.runs import json_files
@@ -50,7 +51,7 @@ class Check:
                 raise ValueError(f"{name} is {value!r}; it must be a text")
         for name in ("value", "tolerance"):
             value = getattr(self, name)
-            if isinstance(value, bool) or not isinstance(value, int | float):
+            if isinstance(value, bool) or not (isinstance(value, int | float) and isfinite(value)):
                 raise ValueError(f"{name} of {self.metric} is {value!r}; it must be a number")
         if self.tolerance < 0:
             raise ValueError(f"tolerance of {self.metric} is {self.tolerance}; it is below 0")
