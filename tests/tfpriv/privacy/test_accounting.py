@@ -2,6 +2,7 @@ import math
 
 import dp_accounting
 import pytest
+from dp_accounting import pld
 from scipy import optimize, stats
 
 from tfpriv.errors import UserError
@@ -68,6 +69,12 @@ def test_rdp_of_rare_sampling_is_not_rounded_to_nothing():
 def test_negative_divergence_by_rounding_raises_nothing(noise_multiplier):
     event = poisson(1e-6, noise_multiplier, 1000)
     assert accounting.epsilon_rdp(event, accounting.ADD_OR_REMOVE, 1e-7) >= 0
+
+
+def test_delta_below_what_pld_cuts_off_is_left_to_rdp():
+    event = poisson(0.5, 1.0, 2)
+    assert pld.PLDAccountant().compose(event).get_epsilon(1e-15) == math.inf
+    assert accounting.epsilon_pld(event, 1e-15, 10.0) is None
 
 
 def test_astronomic_epsilon_is_left_to_rdp():
