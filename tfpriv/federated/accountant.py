@@ -28,6 +28,11 @@ class Accountant:
         self._population = population
         self._ledger = Ledger(_read(path))
 
+    @property
+    def segment(self) -> int:
+        """How often the run was interrupted before, with rounds to show for it."""
+        return self._ledger.segment
+
     def record(self, round_number: int) -> None:
         """Counts a round, on disk, before its result is saved or shown."""
         self._ledger.record(round_number)

@@ -59,6 +59,7 @@ def poisson(
     seed: int,
     round_number: int,
     client: int,
+    segment: int = 0,
 ) -> np.ndarray:
     """Returns Poisson-sampled batches: each example is in each batch independently.
 
@@ -69,11 +70,13 @@ def poisson(
         seed: The run's seed.
         round_number: The round, counted from 0.
         client: The client.
+        segment: How often the run was interrupted before: a step that is run again must not see
+            the same sample under new noise (see `PrivacyPlan.participants`).
 
     Returns:
         int32 [steps, largest number drawn, at least 1]. No example is left out to make a batch fit.
     """
-    generator = np.random.default_rng((seed, _POISSON_STREAM, round_number, client))
+    generator = np.random.default_rng((seed, _POISSON_STREAM, round_number, client, segment))
     drawn = generator.random((steps, len(rows))) < sampling_probability
     width = int(drawn.sum(axis=1).max(initial=1))
     batches = np.full((steps, width), -1, np.int32)

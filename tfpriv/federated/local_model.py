@@ -98,41 +98,74 @@ def _trace(rebuild, model, spec):
     `tff.learning.models.functional_model_from_keras` does it. That builds in a `tf.Graph`, where
     Keras turns to its first version and breaks the models made before.
     """
-    weights_spec = tuple(tf.TensorSpec(v.shape, v.dtype) for v in model.trainable_weights)
+    created = _variables_in_order(rebuild, spec)
+    constants = [v.numpy() for v in model.non_trainable_weights]
 
     @tf.function(autograph=False)
-    def predict(weights, features):
-        unused = list(weights)
+    def predict(weights, frozen, features):
+        coming = iter(created)
 
-        def instead_of_variable(_, **kwargs):
-            shape = _shape_of(kwargs)
-            if not unused or (shape is not None and unused[0].shape != shape):
-                raise UserError(
-                    f"the model {model.name!r} makes a weight of shape {shape} where the "
-                    f"{len(weights) - len(unused) + 1}th of its trainable weights is expected; "
-                    "make its weights in the order of its layers, each once, and none that is "
-                    "not trained."
-                )
-            return unused.pop(0)
+        def instead_of_variable(_, **arguments):
+            kind, index = _next_role(coming, arguments.get("name"), model)
+            if kind == "trainable":
+                return weights[index]
+            if kind == "frozen":
+                return frozen[index]
+            # Not a weight, as an optimizer's step count; nothing depends on it.
+            value = arguments["initial_value"]
+            return tf.convert_to_tensor(value() if callable(value) else value)
 
         with tf.variable_creator_scope(instead_of_variable):
             return rebuild()(features, training=True)
 
-    concrete = predict.get_concrete_function(weights_spec, spec)
-    if concrete.captured_inputs:
+    trainable_specs, frozen_specs = (
+        tuple(tf.TensorSpec(v.shape, v.dtype) for v in variables)
+        for variables in (model.trainable_weights, model.non_trainable_weights)
+    )
+    traced = predict.get_concrete_function(trainable_specs, frozen_specs, spec)
+    if traced.captured_inputs:
         raise UserError(
-            f"the model {model.name!r} reads {len(concrete.captured_inputs)} values that are not "
+            f"the model {model.name!r} reads {len(traced.captured_inputs)} values that are not "
             "among its weights; give its layers all they need in their constructors."
         )
-    return lambda weights, features: concrete(tuple(weights), features)
+    return lambda weights, features: traced(
+        tuple(weights), tuple(tf.constant(c) for c in constants), features
+    )
 
 
-def _shape_of(variable_arguments):
-    shape = variable_arguments.get("shape")
-    value = variable_arguments.get("initial_value")
-    if shape is None and value is not None and not callable(value):
-        shape = tf.convert_to_tensor(value).shape
-    return None if shape is None else tf.TensorShape(shape)
+def _variables_in_order(rebuild, spec):
+    """Returns (name, role) of each variable that building makes, in the order of their making.
+
+    A role is ("trainable", i) or ("frozen", i) for the model's i-th weight of that kind, and
+    (None, None) for what is no weight.
+    """
+    created = []
+
+    def keep(create, **arguments):
+        variable = create(**arguments)
+        created.append((arguments.get("name"), variable))
+        return variable
+
+    with tf.variable_creator_scope(keep):
+        model = rebuild()
+        model(tf.zeros((1, *spec.shape[1:]), spec.dtype), training=True)
+    roles = {id(v): ("trainable", i) for i, v in enumerate(model.trainable_weights)}
+    roles |= {id(v): ("frozen", i) for i, v in enumerate(model.non_trainable_weights)}
+    return [(name, roles.get(id(variable), (None, None))) for name, variable in created]
+
+
+def _next_role(coming, name, model):
+    """Moves on to the variable that is being made, over those that Keras makes outside functions
+    only."""
+    for expected, role in coming:
+        if expected == name:
+            return role
+        if role[0] is not None:
+            raise UserError(
+                f"the model {model.name!r} makes a weight {name!r} where it made {expected!r} "
+                "before; its function must build the same model each time."
+            )
+    return None, None
 
 
 def weights_type(model: tf.keras.Model) -> tff.StructType:
@@ -148,8 +181,7 @@ def _check_same_outputs(predict, model, features):
         return
     raise UserError(
         f"the model {model.name!r} gives other outputs when it is built anew with the same "
-        "weights; its function must build the same model each time and make weights in the "
-        "order of its layers."
+        "weights; its function must build the same model each time."
     )
 
 

@@ -8,7 +8,7 @@ from tfpriv.datasets import Partition
 from tfpriv.federated import batches
 from tfpriv.federated.config import FederatedConfig
 from tfpriv.federated.silos import Silos
-from tfpriv.privacy import Sampler
+from tfpriv.privacy import PrivacyPlan, Sampler
 
 # Batches of one gradient over all of a client's examples bound memory, not the result.
 _FULL_GRADIENT_BATCH = 500
@@ -22,19 +22,28 @@ class Population:
         config: A complete config.
         partition: Who has which examples.
         sampler: Who takes part.
+        plan: The privacy plan over clients, if they are the unit.
         silos: The privacy plans of the clients' own examples, if those are the unit.
     """
 
     config: FederatedConfig
     partition: Partition
     sampler: Sampler
+    plan: PrivacyPlan | None = None
     silos: Silos | None = None
 
-    def cohort(self, round_number: int) -> np.ndarray:
-        """Returns the clients of a round, ascending; under Poisson sampling maybe none."""
-        return self.sampler.sample(round_number, self.config.seed)
+    def cohort(self, round_number: int, segment: int = 0) -> np.ndarray:
+        """Returns the clients of a round, ascending; under Poisson sampling maybe none.
 
-    def batches(self, client: int, round_number: int) -> np.ndarray:
+        Args:
+            round_number: The round, counted from 0.
+            segment: How often the run was interrupted before; see `PrivacyPlan.participants`.
+        """
+        if self.plan is None:
+            return self.sampler.sample(round_number, self.config.seed)
+        return self.plan.participants(round_number, self.config.seed, segment)
+
+    def batches(self, client: int, round_number: int, segment: int = 0) -> np.ndarray:
         """Returns a client's batches in a round; see `tfpriv.federated.batches`."""
         rows = self.partition.client(client)
         config = self.config
@@ -47,6 +56,7 @@ class Population:
                 rows,
                 sampling_probability=self.silos.plans[size].sampler.sampling_probability,
                 steps=self.silos.steps[size],
+                segment=segment,
                 **draw,
             )
         return batches.epochs(

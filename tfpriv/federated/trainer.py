@@ -99,7 +99,7 @@ class _Session:
                     self._first_round_at = runs.seconds_since_process_start()
                 done = round_number + 1
                 if done % config.eval_every == 0 or done == config.rounds:
-                    self._model.set_weights(list(state.global_model_weights.trainable))
+                    self._take_weights(state)
                     test = evaluate()
                     if not math.isfinite(test["loss"]):
                         raise UserError(
@@ -155,7 +155,9 @@ class _Session:
 
     def _start(self):
         config = self._config
-        state = process.with_weights(self._learning.initialize(), self._model.get_weights())
+        state = process.with_weights(
+            self._learning.initialize(), [v.numpy() for v in self._model.trainable_weights]
+        )
         if not config.resume:
             return state, 0
         saved, done = self._checkpoints.latest(state)
@@ -165,16 +167,17 @@ class _Session:
         if self._plan is not None and self._plan.steps_per_pass is not None:
             # A tree's noise must not be used twice, and a round may run again.
             saved = saved._replace(aggregator=state.aggregator)
-        self._model.set_weights(list(saved.global_model_weights.trainable))
+        self._take_weights(saved)
         return saved, done
 
     def _round(self, state, round_number):
         steps_per_pass = self._plan.steps_per_pass if self._plan is not None else None
         if steps_per_pass and round_number and round_number % steps_per_pass == 0:
             state = state._replace(aggregator=self._learning.initialize().aggregator)
-        cohort = self._population.cohort(round_number)
+        segment = self._accountant.segment
+        cohort = self._population.cohort(round_number, segment)
         data = [
-            tf.data.Dataset.from_tensors(self._population.batches(client, round_number))
+            tf.data.Dataset.from_tensors(self._population.batches(client, round_number, segment))
             for client in cohort
         ]
         output = self._learning.next(state, data)
@@ -193,6 +196,11 @@ class _Session:
                 self._plan, output.metrics["aggregator"]
             )
         return output.state, metrics
+
+    def _take_weights(self, state):
+        weights = state.global_model_weights.trainable
+        for variable, value in zip(self._model.trainable_weights, weights, strict=True):
+            variable.assign(value)
 
     def _reached_target(self):
         target = self._config.target_accuracy
@@ -225,7 +233,7 @@ def _plan(config, partition):
     )
     if config.target_epsilon is not None:
         plan = plan.calibrate(config.target_epsilon, config.rounds)
-    return plan, Population(config=config, partition=partition, sampler=plan.sampler)
+    return plan, Population(config=config, partition=partition, sampler=sampler, plan=plan)
 
 
 def _mechanism(config):

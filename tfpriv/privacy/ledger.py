@@ -11,18 +11,23 @@ class Ledger:
 
     Attributes:
         stretches: [[first step, one past the last], ...] in the order in which they ran.
+        segment: The number of the stretch that this ledger adds: how often the run was
+            interrupted before.
     """
 
     def __init__(self, stretches: Sequence[Sequence[int]] = ()):
         """Starts from earlier stretches, as they were read from a file."""
         self.stretches = [[int(first), int(end)] for first, end in stretches]
+        self.segment = len(self.stretches)
         self._new = True
 
     def record(self, step: int) -> None:
         """Adds a step; the first one since this ledger was made starts a stretch."""
-        if self._new or self.stretches[-1][1] != step:
+        if self._new:
             self.stretches.append([step, step])
             self._new = False
+        if self.stretches[-1][1] != step:
+            raise ValueError(f"step {step} does not follow on {self.stretches[-1]}.")
         self.stretches[-1][1] = step + 1
 
     @property
