@@ -1,7 +1,7 @@
 """results.json of each paper, and the table of the README that is made from them."""
 
 import pathlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping
 
 from experiments import published
 from experiments.published import Check, Row
@@ -95,24 +95,32 @@ def reached(result: Mapping) -> bool:
     return all(check["reached"] for check in result["checks"])
 
 
-def lines(row: Row, result: Mapping | None) -> list[str]:
-    """Returns the table rows of a published row, one a check; without a result, "not run"."""
-    measured = {check["metric"]: check for check in result["checks"]} if result else {}
-    return [_line(row, check, measured.get(check.metric)) for check in row.checks]
+def lines(row: Row, result: Mapping) -> list[str]:
+    """Returns the table rows of a published row, one a check."""
+    return [
+        _line(row, check, measured)
+        for check, measured in zip(row.checks, result["checks"], strict=True)
+    ]
 
 
 def table(presets: pathlib.Path) -> str:
     """Returns the results of all papers in Markdown, a table a paper.
 
     Raises:
-        UserError: if an expected.json or a results.json is damaged.
+        UserError: if an expected.json or a results.json is damaged, or they do not fit.
     """
     parts = []
     for paper in published.papers(presets):
         reference, rows = published.read_paper(presets, paper)
         results = read(presets, paper)
-        body = [line for row in rows.values() for line in lines(row, results.get(row.name))]
-        parts.append("\n".join([f"`{paper}`: {reference}", "", *header(), *body]))
+        for name, result in results.items():
+            _refuse_other_checks(presets, paper, name, rows.get(name), result)
+        parts.append(f"`{paper}`: {reference}")
+        if results:
+            body = [line for name in results for line in lines(rows[name], results[name])]
+            parts.append("\n".join([*header(), *body]))
+        if left := [f"`{name}`" for name in rows if name not in results]:
+            parts.append(f"Not run: {', '.join(left)}.")
     return "\n\n".join(parts)
 
 
@@ -141,26 +149,31 @@ def write_table(readme: pathlib.Path, presets: pathlib.Path) -> None:
     files.write_text(readme, f"{before}{BEGIN}\n\n{table(presets)}\n\n{END}{after}")
 
 
-def _line(row: Row, check: Check, measured: Mapping | None) -> str:
-    median, seeds = None, 0
-    if measured is None:
-        verdict = "not run"
+def _refuse_other_checks(presets, paper, name, row, result):
+    expected = [check.metric for check in row.checks] if row else []
+    if [check["metric"] for check in result["checks"]] != expected:
+        raise UserError(
+            f"{presets / paper / RESULTS} has a result of {name} that "
+            f"{published.EXPECTED} does not ask for; reproduce {paper}/{name} again, or remove it."
+        )
+
+
+def _line(row: Row, check: Check, measured: Mapping) -> str:
+    if measured["reached"]:
+        verdict = "reached"
+    elif measured["missed_by"] is None:
+        verdict = "not reached by most seeds"
     else:
-        median, seeds = measured["median"], len(measured["values"])
-        if measured["reached"]:
-            verdict = "reached"
-        elif measured["missed_by"] is None:
-            verdict = "not reached by most seeds"
-        else:
-            verdict = f"missed by {_number(measured['missed_by'])}"
+        verdict = f"missed by {_number(measured['missed_by'])}"
+    median = measured["median"]
     return _cells(
         [
-            row.title,
+            f"{row.title} (`{row.name}`)",
             check.metric,
             _number(check.value),
             _bounds(check),
             "" if median is None else _number(median),
-            str(seeds),
+            str(len(measured["values"])),
             verdict,
         ]
     )
@@ -179,5 +192,5 @@ def _number(value: float) -> str:
     return f"{value:.4g}" if abs(value) < 1000 else f"{value:.0f}"
 
 
-def _cells(cells: Sequence[str]) -> str:
+def _cells(cells: Iterable[str]) -> str:
     return f"| {' | '.join(cells)} |"
