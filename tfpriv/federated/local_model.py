@@ -8,7 +8,7 @@ import tensorflow as tf
 import tensorflow_federated as tff
 
 from tfpriv.errors import UserError
-from tfpriv.federated.examples import Examples
+from tfpriv.federated.examples import Examples, SharedArray
 from tfpriv.models import Objective
 
 Weights = tuple[tf.Tensor, ...]
@@ -42,6 +42,9 @@ class LocalModel:
             losses = self.objective.loss(labels, outputs)
             loss = tf.reduce_mean(losses)
         gradient = tape.gradient(loss, weights, unconnected_gradients=tf.UnconnectedGradients.ZERO)
+        # An embedding's gradient comes as slices of which several may be of one row; only their sum
+        # has the norm that is to be clipped.
+        gradient = tuple(map(tf.convert_to_tensor, gradient))
         return gradient, self.sums(losses, labels, outputs)
 
     def sums(self, losses: tf.Tensor, labels: tf.Tensor, outputs: tf.Tensor):
@@ -99,10 +102,15 @@ def _trace(rebuild, model, spec):
     Keras turns to its first version and breaks the models made before.
     """
     created = _variables_in_order(rebuild, spec)
-    constants = [v.numpy() for v in model.non_trainable_weights]
+    # As constants of the graph they would crash the worker: oneDNN caches constant weights, and
+    # clients that run side by side corrupt that cache.
+    frozen_values = [SharedArray(v.numpy()) for v in model.non_trainable_weights]
 
     @tf.function(autograph=False)
     def predict(weights, frozen, features):
+        # A graph that is traced in eager mode has TensorFlow's global seed, and with it dropout
+        # would begin with the same mask in every client and round.
+        tf.compat.v1.get_default_graph().seed = None
         coming = iter(created)
 
         def instead_of_variable(_, **arguments):
@@ -129,7 +137,7 @@ def _trace(rebuild, model, spec):
             "among its weights; give its layers all they need in their constructors."
         )
     return lambda weights, features: traced(
-        tuple(weights), tuple(tf.constant(c) for c in constants), features
+        tuple(weights), tuple(v.tensor() for v in frozen_values), features
     )
 
 
