@@ -1,0 +1,181 @@
+"""Tests of experiments.federated as a program: its ends, its pipes and its flags."""
+
+import dataclasses
+import json
+import os
+import pathlib
+import signal
+import subprocess
+import sys
+import time
+
+import psutil
+import pytest
+from absl import flags
+from absl.testing import flagsaver
+
+import experiments.federated
+from tfpriv.federated import FederatedConfig
+
+_ROOT = pathlib.Path(__file__).parents[2]
+_FLAGS = {
+    "dataset": "digits",
+    "num_clients": 6,
+    "clients_per_round": 2,
+    "model": "logistic",
+    "batch_size": 50,
+    "rounds": 30,
+    "checkpoint_every": 3,
+    "eval_every": 5,
+}
+
+
+def _arguments(output_dir, **changes):
+    settings = {**_FLAGS, "output_dir": output_dir, **changes}
+    return [f"--{name}={value}" for name, value in settings.items() if value is not None]
+
+
+def _command(output_dir, **changes):
+    return [sys.executable, "-m", "experiments.federated", *_arguments(output_dir, **changes)]
+
+
+def _main(output_dir, **changes):
+    """Runs the program's main in this process, with these flags."""
+    with flagsaver.flagsaver():
+        flags.FLAGS.unparse_flags()
+        flags.FLAGS(["federated", *_arguments(output_dir, **changes)])
+        experiments.federated.main()
+
+
+def _summary(path):
+    return json.loads((path / "summary.json").read_text())
+
+
+def _rows(path):
+    try:
+        return (path / "metrics.csv").read_text().count("\n") - 1
+    except FileNotFoundError:
+        return 0
+
+
+def _end_in_the_middle(path, how, **changes):
+    """Starts a run, ends it by a signal after some rounds; returns its status and stderr."""
+    process = subprocess.Popen(
+        _command(path, **changes),
+        cwd=_ROOT,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    while _rows(path) < 4:
+        assert process.poll() is None, process.stderr.read()
+        time.sleep(0.005)
+    workers = [c for c in psutil.Process(process.pid).children() if "worker" in c.name()]
+    assert len(workers) == 1
+    process.send_signal(how)
+    error = process.communicate(timeout=240)[1]
+    psutil.wait_procs(workers, timeout=10)
+    assert not any(w.is_running() for w in workers), "the run left its worker behind"
+    assert 4 <= _rows(path) < _FLAGS["rounds"], "the run was over before it could be ended"
+    return process.returncode, error
+
+
+def test_every_field_of_the_config_is_a_flag_with_a_help_text():
+    for field in dataclasses.fields(FederatedConfig):
+        flag = flags.FLAGS[field.name]
+        assert flag.default == field.default
+        assert len(flag.help) > 20
+
+
+def test_main_trains_by_flags_and_prints_the_summary(tmp_path, capsys):
+    _main(tmp_path / "run", rounds=2)
+    printed = capsys.readouterr().out
+    assert "test accuracy" in printed
+    assert "not private" in printed
+    assert str(tmp_path / "run") in printed
+    assert "summary.json" in printed
+    assert _summary(tmp_path / "run")["rounds"] == 2
+
+
+def test_a_run_killed_and_resumed_ends_as_if_it_had_not_been(tmp_path):
+    status, _ = _end_in_the_middle(tmp_path / "killed", signal.SIGKILL)
+    assert status == -signal.SIGKILL
+    _main(tmp_path / "killed", resume=True)
+    _main(tmp_path / "whole")
+    killed, whole = (_summary(tmp_path / name) for name in ("killed", "whole"))
+    for name in ("test_accuracy", "test_loss"):
+        assert killed[name] == pytest.approx(whole[name], abs=1e-5)
+    assert killed["rounds"] == whole["rounds"] == 30
+    columns = ((tmp_path / n / "metrics.csv").read_text().splitlines() for n in ("killed", "whole"))
+    for ours, theirs in zip(*columns, strict=True):
+        assert ours.split(",")[0] == theirs.split(",")[0]
+
+
+def test_ctrl_c_ends_with_a_sentence_and_a_private_run_pays_for_all_its_rounds(tmp_path):
+    path = tmp_path / "run"
+    private = {
+        "privacy_unit": "client",
+        "noise_multiplier": 1.0,
+        "delta": 1e-3,
+        "checkpoint_every": 3,
+    }
+    status, error = _end_in_the_middle(path, signal.SIGINT, **private)
+    assert status == 130
+    assert "error: interrupted; go on with --resume" in error
+    assert "Traceback" not in error
+    (first, ran), *others = json.loads((path / "rounds.json").read_text())
+    assert first == 0
+    assert not others
+    _main(path, resume=True, **private)
+    stretches = json.loads((path / "rounds.json").read_text())
+    # It goes on from the last checkpoint, and what ran after that is counted twice.
+    assert stretches in [[[0, ran], [done, 30]] for done in (ran // 3 * 3, (ran - 1) // 3 * 3)]
+    privacy = json.loads((path / "privacy.json").read_text())
+    assert privacy["rounds"] == sum(end - begin for begin, end in stretches) >= 30
+
+
+@pytest.mark.parametrize("reader", ["head -1", "tail -1"])
+def test_a_pipe_returns_and_leaves_no_worker(tmp_path, reader):
+    command = " ".join(_command(tmp_path / "run", rounds=2))
+    began = time.time()
+    ended = subprocess.run(
+        f"{command} 2>/dev/null | {reader}",
+        shell=True,
+        cwd=_ROOT,
+        capture_output=True,
+        text=True,
+        timeout=240,
+    )
+    assert len(ended.stdout.splitlines()) == 1
+    assert _summary(tmp_path / "run")["rounds"] == 2
+    for process in psutil.process_iter(["name", "create_time", "ppid"]):
+        if process.info["name"].startswith("worker_binary") and process.info["ppid"] == 1:
+            assert process.info["create_time"] < began, "the run left its worker behind"
+
+
+def test_a_refusal_is_one_sentence_and_quick_and_status_2(tmp_path):
+    ended = subprocess.run(
+        _command(tmp_path / "run", privacy_unit="client"),
+        cwd=_ROOT,
+        capture_output=True,
+        text=True,
+        timeout=240,
+    )
+    assert ended.returncode == 2
+    assert ended.stdout == ""
+    assert ended.stderr.startswith("error: --privacy_unit=client needs one of --target_epsilon")
+    assert ended.stderr.count("\n") == 1
+
+
+def test_a_refusal_of_the_model_is_one_sentence_too(tmp_path):
+    ended = subprocess.run(
+        _command(tmp_path / "run", model="perceptron"),
+        cwd=_ROOT,
+        capture_output=True,
+        text=True,
+        timeout=240,
+        env=dict(os.environ, TF_CPP_MIN_LOG_LEVEL="3"),
+    )
+    assert ended.returncode == 2
+    assert ended.stderr.startswith("error: --model=perceptron is not known")
+    assert ended.stderr.count("\n") == 1
