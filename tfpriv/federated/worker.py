@@ -58,19 +58,26 @@ class Worker:
         self.log_path = pathlib.Path(log_path)
         port = _unused_port()
         self.address = f"localhost:{port}"
+        allowed = sorted(os.sched_getaffinity(0))[:cpus]
         environment = dict(os.environ, TF_CPP_MIN_LOG_LEVEL="1")
         # A CPU-only binary that searches for GPUs wastes its start.
         environment["CUDA_VISIBLE_DEVICES"] = ""
         with open(self.log_path, "ab") as log:
             try:
                 self._process = subprocess.Popen(
-                    [_worker_binary(), f"--port={port}"],
+                    [
+                        _worker_binary(),
+                        f"--port={port}",
+                        # A session is made for each call that runs at the same time as others.
+                        # More than there are cores cost time and memory, and give nothing.
+                        f"--max_concurrent_computation_calls={len(allowed)}",
+                    ],
                     stdin=subprocess.DEVNULL,
                     stdout=log,
                     stderr=log,
                     env=environment,
                     start_new_session=True,
-                    preexec_fn=_die_with_parent(os.getpid(), cpus),
+                    preexec_fn=_die_with_parent(os.getpid(), allowed),
                 )
             except OSError as error:
                 raise UserError(
@@ -124,10 +131,9 @@ def _unused_port() -> int:
         return probe.getsockname()[1]
 
 
-def _die_with_parent(parent: int, cpus: int | None):
+def _die_with_parent(parent: int, allowed: list[int]):
     # Everything that allocates or locks happens here, before the fork.
     libc = ctypes.CDLL(None, use_errno=True)
-    allowed = sorted(os.sched_getaffinity(0))[:cpus]
 
     def prepare():
         libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
