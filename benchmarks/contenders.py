@@ -95,7 +95,6 @@ def ours(model_name: str, sampler: str = "fixed_size") -> Iterator[Round]:
             data = [tf.data.Dataset.from_tensors(b) for b in batches]
             built = time.perf_counter()
             state = learning.next(state, data).state
-            worker_seconds = sum(calls.values())
             return {
                 "drawing clients and batches": drawn - began,
                 "making tf.data of them": built - drawn,

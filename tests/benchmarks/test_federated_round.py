@@ -14,8 +14,11 @@ from benchmarks import federated_round
 def results(tmp_path_factory):
     path = tmp_path_factory.mktemp("benchmark") / "results.json"
     subprocess.run(
-        [sys.executable, "-m", "benchmarks.federated_round", "--models=2nn", "--rounds=2"]
-        + ["--contenders=ours,plain_keras", "--cores=1", "--memory_rounds=0", f"--output={path}"],
+        [
+            *(sys.executable, "-m", "benchmarks.federated_round", "--models=2nn", "--rounds=2"),
+            *("--contenders=ours,plain_keras", "--cores=1", "--memory_rounds=0"),
+            f"--output={path}",
+        ],
         check=True,
         stdout=subprocess.DEVNULL,
     )
@@ -38,7 +41,7 @@ def test_the_parts_of_our_round_make_up_the_round(results):
 
 def test_a_contender_that_fails_is_reported_with_its_log_and_ended():
     before = psutil.Process().children(recursive=True)
-    with pytest.raises(RuntimeError, match="plain_keras ended in round 0:(.|\n)*no_such_model"):
+    with pytest.raises(RuntimeError, match=r"plain_keras ended in round 0:(.|\n)*no_such_model"):
         federated_round.Contender("plain_keras", "no_such_model")
     assert psutil.Process().children(recursive=True) == before
 
