@@ -32,11 +32,11 @@ def local_sgd(
     round's weights is added to the loss (Li et al. 2020, equation 2).
     """
 
-    def train(start, batches, rate_factor):
+    def train(start, frozen, batches, rate_factor):
         state = at_rate(initial_optimizer_state(optimizer, start), rate_factor)
 
         def step(weights, state, batch):
-            gradient, sums = model.gradient(weights, *model.read(batch))
+            gradient, sums = model.gradient(weights, frozen, *model.read(batch))
             if proximal_strength:
                 gradient = tuple(
                     g + proximal_strength * (w - w0)
@@ -57,13 +57,13 @@ def full_gradient(model: LocalModel) -> LocalTraining:
     McMahan et al. 2017, section 2.
     """
 
-    def train(start, batches, rate_factor):
+    def train(start, frozen, batches, rate_factor):
         del rate_factor  # The server takes the only step.
         zeros = tuple(tf.zeros_like(w) for w in start)
 
         def step(total, state, batch):
             features, labels = model.read(batch)
-            gradient, sums = model.gradient(start, features, labels)
+            gradient, sums = model.gradient(start, frozen, features, labels)
             count = tf.cast(tf.shape(labels)[0], tf.float32)
             return tuple(t + count * g for t, g in zip(total, gradient, strict=True)), state, sums
 
@@ -99,7 +99,12 @@ def build_client_work(
     @tff.tensorflow.computation(model.weights_type, BATCHES_TYPE, np.int32)
     def client_update(weights, data, round_number):
         batches = tf.data.Dataset.get_single_element(data)
-        update, sums = train(tuple(weights.trainable), batches, rate_factor(round_number))
+        update, sums = train(
+            tuple(weights.trainable),
+            tuple(weights.non_trainable),
+            batches,
+            rate_factor(round_number),
+        )
         update, finite = finite_or_zeros(update)
         return _result(update, finite, batches, weigh), _measurements(sums, batches)
 
@@ -161,17 +166,17 @@ def build_mimelite_work(
     @tff.tensorflow.computation(model.weights_type, BATCHES_TYPE, round_type, optimizer_type)
     def client_update(weights, data, round_number, state):
         batches = tf.data.Dataset.get_single_element(data)
-        start = tuple(weights.trainable)
+        start, frozen = tuple(weights.trainable), tuple(weights.non_trainable)
         state = at_rate(state, rate_factor(round_number))
 
         def step(weights, unused, batch):
-            gradient, sums = model.gradient(weights, *model.read(batch))
+            gradient, sums = model.gradient(weights, frozen, *model.read(batch))
             _, weights = optimizer.next(state, weights, gradient)
             return weights, unused, sums
 
         end, sums = loop(step, start, (), batches)
         # Epochs repeat the examples alike, so the mean over all of them is that over one.
-        gradient, _ = gradient_of(start, batches, None)
+        gradient, _ = gradient_of(start, frozen, batches, None)
         # Both or neither: times a weight of 0, a NaN is still a NaN.
         sent, finite = finite_or_zeros((*difference(start, end), *gradient))
         update, gradient = sent[: len(start)], sent[len(start) :]

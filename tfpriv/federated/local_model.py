@@ -2,13 +2,14 @@
 
 import dataclasses
 from collections.abc import Callable
+from unittest import mock
 
 import numpy as np
 import tensorflow as tf
 import tensorflow_federated as tff
 
 from tfpriv.errors import UserError
-from tfpriv.federated.examples import Examples, SharedArray
+from tfpriv.federated.examples import Examples
 from tfpriv.models import Objective
 
 Weights = tuple[tf.Tensor, ...]
@@ -19,13 +20,13 @@ class LocalModel:
     """What clients train: a function of weights and examples, and where the examples lie.
 
     Attributes:
-        predict: (weights, features) -> outputs; only for use in a graph.
-        weights_type: TFF's type of `ModelWeights`, without non-trainable weights.
+        predict: (weights, frozen weights, features) -> outputs.
+        weights_type: TFF's type of `ModelWeights`.
         objective: What the outputs mean.
         examples: The training set.
     """
 
-    predict: Callable[[Weights, tf.Tensor], tf.Tensor]
+    predict: Callable[[Weights, Weights, tf.Tensor], tf.Tensor]
     weights_type: tff.StructType
     objective: Objective
     examples: Examples
@@ -34,11 +35,11 @@ class LocalModel:
         """Returns features and labels of a batch of row numbers, [width] int32, -1 for none."""
         return self.examples.rows(tf.boolean_mask(batch, batch >= 0))
 
-    def gradient(self, weights: Weights, features: tf.Tensor, labels: tf.Tensor):
+    def gradient(self, weights: Weights, frozen: Weights, features: tf.Tensor, labels: tf.Tensor):
         """Returns the gradient of the mean loss, and the sums of loss and right answers."""
         with tf.GradientTape(watch_accessed_variables=False) as tape:
             tape.watch(weights)
-            outputs = self.predict(weights, features)
+            outputs = self.predict(weights, frozen, features)
             losses = self.objective.loss(labels, outputs)
             loss = tf.reduce_mean(losses)
         gradient = tape.gradient(loss, weights, unconnected_gradients=tf.UnconnectedGradients.ZERO)
@@ -95,16 +96,13 @@ def build_local_model(
 
 
 def _trace(rebuild, model, spec):
-    """Returns (weights, features) -> outputs as one traced function.
+    """Returns (weights, frozen weights, features) -> outputs as one traced function.
 
     The model is built inside the trace with tensors in the place of its variables, as
     `tff.learning.models.functional_model_from_keras` does it. That builds in a `tf.Graph`, where
     Keras turns to its first version and breaks the models made before.
     """
     created = _variables_in_order(rebuild, spec)
-    # As constants of the graph they would crash the worker: oneDNN caches constant weights, and
-    # clients that run side by side corrupt that cache.
-    frozen_values = [SharedArray(v.numpy()) for v in model.non_trainable_weights]
 
     @tf.function(autograph=False)
     def predict(weights, frozen, features):
@@ -123,7 +121,7 @@ def _trace(rebuild, model, spec):
             value = arguments["initial_value"]
             return tf.convert_to_tensor(value() if callable(value) else value)
 
-        with tf.variable_creator_scope(instead_of_variable):
+        with tf.variable_creator_scope(instead_of_variable), _plain_layer_normalization():
             return rebuild()(features, training=True)
 
     trainable_specs, frozen_specs = (
@@ -136,8 +134,18 @@ def _trace(rebuild, model, spec):
             f"the model {model.name!r} reads {len(traced.captured_inputs)} values that are not "
             "among its weights; give its layers all they need in their constructors."
         )
-    return lambda weights, features: traced(
-        tuple(weights), tuple(v.tensor() for v in frozen_values), features
+    return lambda weights, frozen, features: traced(tuple(weights), tuple(frozen), features)
+
+
+def _plain_layer_normalization():
+    """Has LayerNormalization compute its moments itself while it is traced.
+
+    Keras normalizes by a fused batch normalization, whose oneDNN kernel corrupts the worker's
+    memory where no gradient with respect to its input is wanted: behind the first layer, or
+    behind frozen ones.
+    """
+    return mock.patch.object(
+        tf.keras.layers.LayerNormalization, "_fused_can_be_used", lambda self, rank: False
     )
 
 
@@ -177,13 +185,16 @@ def _next_role(coming, name, model):
 
 
 def weights_type(model: tf.keras.Model) -> tff.StructType:
-    """Returns TFF's type of a model's trainable weights."""
-    trainable = tuple((np.float32, tuple(v.shape)) for v in model.trainable_weights)
-    return tff.types.to_type(tff.learning.models.ModelWeights(trainable, ()))
+    """Returns TFF's type of a model's weights, trainable and frozen."""
+    trainable, frozen = (
+        tuple((np.float32, tuple(v.shape)) for v in variables)
+        for variables in (model.trainable_weights, model.non_trainable_weights)
+    )
+    return tff.types.to_type(tff.learning.models.ModelWeights(trainable, frozen))
 
 
 def _check_same_outputs(predict, model, features):
-    found = predict(model.trainable_weights, features)
+    found = predict(model.trainable_weights, model.non_trainable_weights, features)
     expected = model(features, training=True)
     if _is_random(model, features) or np.allclose(found, expected, rtol=1e-4, atol=1e-4):
         return

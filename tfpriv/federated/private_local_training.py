@@ -31,7 +31,7 @@ def local_dp_sgd(
         stddev=mechanism.clip_norm * mechanism.noise_multiplier,
     )
 
-    def train(start, batches, rate_factor):
+    def train(start, frozen, batches, rate_factor):
         state = client_work.initial_optimizer_state(optimizer, start)
         state = client_work.at_rate(state, rate_factor)
         query_state = query.initial_global_state()
@@ -42,7 +42,9 @@ def local_dp_sgd(
 
             def clipped_gradient(example):
                 feature, label, row = example
-                gradient, _ = model.gradient(weights, feature[tf.newaxis], label[tf.newaxis])
+                gradient, _ = model.gradient(
+                    weights, frozen, feature[tf.newaxis], label[tf.newaxis]
+                )
                 gradient, _ = client_work.finite_or_zeros(gradient)
                 gradient = query.preprocess_record(clip, gradient)
                 present = tf.cast(row >= 0, tf.float32)

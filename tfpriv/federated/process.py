@@ -33,8 +33,12 @@ def build_process(
 
     @tff.tensorflow.computation
     def zero_weights():
-        zeros = tuple(tf.zeros(t.shape, t.dtype.type) for t in trainable)
-        return tff.learning.models.ModelWeights(zeros, ())
+        return tff.learning.models.ModelWeights(
+            *(
+                tuple(tf.zeros(t.shape, t.dtype.type) for t in kind)
+                for kind in (trainable, model.weights_type.non_trainable)
+            )
+        )
 
     return tff.learning.templates.compose_learning_process(
         zero_weights,
@@ -47,9 +51,11 @@ def build_process(
     )
 
 
-def with_weights(state, weights):
-    """Returns a process's state with other global model weights, a list of arrays."""
-    return state._replace(global_model_weights=tff.learning.models.ModelWeights(tuple(weights), ()))
+def with_weights(state, trainable, frozen=()):
+    """Returns a process's state with other global model weights, each a list of arrays."""
+    return state._replace(
+        global_model_weights=tff.learning.models.ModelWeights(tuple(trainable), tuple(frozen))
+    )
 
 
 def _build_client_work(config, model, plan):

@@ -156,7 +156,9 @@ class _Session:
     def _start(self):
         config = self._config
         state = process.with_weights(
-            self._learning.initialize(), [v.numpy() for v in self._model.trainable_weights]
+            self._learning.initialize(),
+            [v.numpy() for v in self._model.trainable_weights],
+            [v.numpy() for v in self._model.non_trainable_weights],
         )
         if not config.resume:
             return state, 0
