@@ -40,6 +40,8 @@ def train(config: FederatedConfig, worker: Worker) -> runs.RunDirectory:
         UserError: if the config, the data or the model cannot work, or training diverges.
         WorkerError: if the worker ends or falls silent.
     """
+    # It tells of graph conversions that are slower than they could be; nobody can act on that.
+    tf.get_logger().setLevel("ERROR")
     dataset = datasets.load(config.dataset, config.data_dir)
     partition = _partition(config, dataset)
     plan, population = _plan(config, partition)

@@ -1,0 +1,48 @@
+"""The ledger counts what ran, once for each time that it ran."""
+
+import pytest
+
+from tfpriv.privacy import Ledger
+
+
+def _ran(*stretches):
+    ledger = Ledger()
+    for first, end in stretches:
+        ledger = Ledger(ledger.stretches)
+        for step in range(first, end):
+            ledger.record(step)
+    return ledger
+
+
+def test_uninterrupted_run_is_one_stretch():
+    ledger = _ran((0, 7))
+    assert ledger.stretches == [[0, 7]]
+    assert (ledger.steps, ledger.repeated_steps, ledger.segments()) == (7, 0, [7])
+
+
+def test_steps_run_again_after_an_interruption_count_twice():
+    ledger = _ran((0, 5), (3, 8))
+    assert (ledger.steps, ledger.repeated_steps, ledger.segments()) == (10, 2, [5, 5])
+
+
+def test_stretch_that_follows_on_is_a_segment_of_its_own():
+    ledger = _ran((0, 5), (5, 8))
+    assert (ledger.steps, ledger.repeated_steps, ledger.segments()) == (8, 0, [5, 3])
+    assert ledger.segment == 1
+
+
+def test_start_without_a_step_changes_nothing():
+    assert _ran((0, 5), (5, 5)).stretches == [[0, 5]]
+
+
+def test_segments_are_cut_where_a_pass_ends():
+    assert _ran((0, 7)).segments(3) == [3, 3, 1]
+    assert _ran((0, 4), (4, 7)).segments(3) == [3, 1, 2, 1]
+    assert _ran((0, 4), (3, 7)).segments(3) == [3, 1, 3, 1]
+
+
+def test_step_that_does_not_follow_is_refused():
+    ledger = _ran((0, 2))
+    ledger.record(2)
+    with pytest.raises(ValueError, match="step 5 does not follow"):
+        ledger.record(5)
