@@ -37,7 +37,8 @@ _HELPS = {
         "your own ClientData)."
     ),
     "num_clients": Help(
-        "The number of clients; for iid, shards and dirichlet. The other partitions know theirs.",
+        "The number of clients; for iid, shards and dirichlet. The other partitions know theirs. "
+        "[100]",
         kind=int,
     ),
     "model": Help(
@@ -133,7 +134,7 @@ _HELPS = {
         "With --mechanism=adaptive: the step size of the clip's updates. [0.2]", kind=float
     ),
     "release_train_metrics": Help(
-        "Under privacy: also report training loss and accuracy, which are sums over clients "
+        "With --privacy_unit=client: also report training loss and accuracy, which are sums over clients "
         "WITHOUT noise. The privacy statement then says that they are not covered. [false]",
         kind=bool,
     ),

@@ -27,12 +27,12 @@ _BELONGS_TO = {
     "server_momentum": ("server_optimizer", ("momentum",)),
     "server_epsilon": ("server_optimizer", _ADAPTIVE_SERVERS),
     "weighting": ("privacy_unit", ("none",)),
-    "mechanism": ("privacy_unit", ("client",)),
+    "mechanism": ("privacy_unit", ("client", "example")),
     "clip_norm": ("privacy_unit", ("client", "example")),
     "target_epsilon": ("privacy_unit", ("client", "example")),
     "noise_multiplier": ("privacy_unit", ("client", "example")),
     "delta": ("privacy_unit", ("client", "example")),
-    "release_train_metrics": ("privacy_unit", ("client", "example")),
+    "release_train_metrics": ("privacy_unit", ("client",)),
     "target_quantile": ("mechanism", ("adaptive",)),
     "clip_learning_rate": ("mechanism", ("adaptive",)),
 }
@@ -131,6 +131,8 @@ class FederatedConfig:
                 filled[name] = _DEFAULTS.get(name)
         if filled["sampler"] is None:
             filled["sampler"] = _default_sampler(filled)
+        if filled["num_clients"] is None and self.partition not in ("writers", "natural"):
+            filled["num_clients"] = 100
         if filled["checkpoint_every"] is None:
             # A private round that is lost and run again is paid for twice.
             filled["checkpoint_every"] = 1 if self.is_private else 10
@@ -217,6 +219,11 @@ def _check_together(config):
         raise UserError(
             f"--algorithm={config.algorithm} has no private form of local training; use "
             "--algorithm=fedavg with --privacy_unit=example."
+        )
+    if config.privacy_unit == "example" and config.mechanism != "gaussian":
+        raise UserError(
+            f"--mechanism={config.mechanism} works on the server's sum; use --mechanism=gaussian, "
+            "or leave it out, with --privacy_unit=example."
         )
     if config.mechanism == "tree" and config.sampler != "shuffled":
         raise UserError(

@@ -63,7 +63,7 @@ def test_a_complete_config_is_complete():
         ({"server_epsilon": 1e-3}, "server_epsilon=0.001", "server_optimizer=sgd"),
         ({**_CLIENT_DP, "weighting": "uniform"}, "weighting=uniform", "privacy_unit=client"),
         ({"mechanism": "tree"}, "mechanism=tree", "privacy_unit=none"),
-        ({**_EXAMPLE_DP, "mechanism": "tree"}, "mechanism=tree", "privacy_unit=example"),
+        ({**_EXAMPLE_DP, "release_train_metrics": True}, "release_train", "privacy_unit=example"),
         ({"clip_norm": 1.0}, "clip_norm=1.0", "privacy_unit=none"),
         ({"target_epsilon": 1.0}, "target_epsilon=1.0", "privacy_unit=none"),
         ({"noise_multiplier": 1.0}, "noise_multiplier=1.0", "privacy_unit=none"),
@@ -97,6 +97,12 @@ def test_mimelite_is_refused_under_privacy(unit):
 def test_example_privacy_has_fedavg_only(algorithm):
     message = _refusal(**_EXAMPLE_DP, algorithm=algorithm)
     assert f"--algorithm={algorithm} has no private form" in message
+
+
+@pytest.mark.parametrize("mechanism", ["adaptive", "tree"])
+def test_example_privacy_has_gaussian_noise_only(mechanism):
+    message = _refusal(**_EXAMPLE_DP, mechanism=mechanism)
+    assert f"--mechanism={mechanism} works on the server's sum" in message
 
 
 @pytest.mark.parametrize("sampler", ["poisson", "fixed_size"])
