@@ -12,8 +12,8 @@ Stock TFF's examples are not shuffled, which spares it work that the others do.
 What was tried to make our rounds faster, judged by processor time because the machine was busy:
 
 - As many sessions in the worker as it has cores, where TFF's default is one for each client that
-  runs at the same time: kept. Forty Poisson rounds of the 2NN, most of which meet a new number of
-  clients, took some 40% less, and the worker less memory.
+  runs at the same time: kept. The first forty Poisson rounds of the 2NN, where new numbers of
+  clients keep coming up, took some 40% less, and the worker less memory.
 - The worker without oneDNN: the CNN took twice as long. It is on by default, as in TensorFlow.
 - malloc told to keep freed memory: half the time in the kernel, a few hundredths of the CNN's
   round, for a sixth more memory. Left out.
