@@ -36,14 +36,16 @@ def test_outputs_gradients_and_sums_equal_keras(local_model, name):
     features, labels = _CASES[name]
     local, model = local_model(features, labels, name)
     weights = tuple(tf.constant(w) for w in model.get_weights())
-    gradient, (loss, correct) = tf.function(local.gradient)(weights, features, labels)
+    gradient, (loss, correct) = tf.function(local.gradient)(weights, (), features, labels)
 
     scores = tf.keras.losses.SparseCategoricalCrossentropy(from_logits=True)
     with tf.GradientTape() as tape:
         outputs = model(features, training=True)
         expected_loss = scores(labels, outputs)
     expected = tape.gradient(expected_loss, model.trainable_weights)
-    np.testing.assert_allclose(tf.function(local.predict)(weights, features), outputs, atol=1e-5)
+    np.testing.assert_allclose(
+        tf.function(local.predict)(weights, (), features), outputs, atol=1e-5
+    )
     for found, wanted in zip(gradient, expected, strict=True):
         np.testing.assert_allclose(found, tf.convert_to_tensor(wanted), atol=1e-5)
     assert float(loss) == pytest.approx(6 * float(expected_loss), rel=1e-4)
@@ -55,7 +57,7 @@ def test_regression_has_squared_error_and_no_right_answers(local_model):
     features, labels = _images(3), _GENERATOR.random(6).astype(np.float32)
     local, model = local_model(features, labels, "mlp", task="regression")
     weights = tuple(tf.constant(w) for w in model.get_weights())
-    _, (loss, correct) = tf.function(local.gradient)(weights, features, labels)
+    _, (loss, correct) = tf.function(local.gradient)(weights, (), features, labels)
     errors = model(features).numpy()[:, 0] - labels
     assert float(loss) == pytest.approx((errors**2).sum(), rel=1e-4)
     assert float(correct) == 0
@@ -64,7 +66,7 @@ def test_regression_has_squared_error_and_no_right_answers(local_model):
 def test_other_weights_give_other_outputs(local_model):
     local, model = local_model(*_CASES["logistic"])
     zeros = tuple(tf.zeros(w.shape) for w in model.trainable_weights)
-    assert (tf.function(local.predict)(zeros, _CASES["logistic"][0]).numpy() == 0).all()
+    assert (tf.function(local.predict)(zeros, (), _CASES["logistic"][0]).numpy() == 0).all()
 
 
 def test_rows_of_minus_one_are_no_examples(local_model):
@@ -128,9 +130,11 @@ def test_weights_that_are_not_trained_stay_what_they_are(local_model):
     features = _images(5)
     local, model = local_model(features, _LABELS, build)
     weights = tuple(tf.constant(w) for w in model.trainable_weights)
+    frozen = tuple(tf.constant(w) for w in model.non_trainable_weights)
     assert [tuple(w.shape) for w in weights] == [(7, 10), (10,)]
+    assert [tuple(w.shape) for w in frozen] == [(5, 7), (7,)]
     np.testing.assert_allclose(
-        tf.function(local.predict)(weights, features), model(features), atol=1e-5
+        tf.function(local.predict)(weights, frozen, features), model(features), atol=1e-5
     )
 
 
