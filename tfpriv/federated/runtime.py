@@ -14,6 +14,7 @@ from tfpriv.federated.worker import Worker, WorkerError
 
 ANSWER_SECONDS = 60.0
 _PROBE_EVERY_SECONDS = 5.0
+_DYING_SECONDS = 2.0
 _MAX_MESSAGE_BYTES = 2**31 - 1
 _CHANNEL_OPTIONS = (
     ("grpc.max_send_message_length", _MAX_MESSAGE_BYTES),
@@ -86,7 +87,10 @@ class _Watch:
 
     def error(self):
         """Returns what to raise for a call that failed."""
-        reason = self._reason or ("ended" if not self._worker.is_alive() else "refused a call")
+        # The connection to a dying worker is lost a moment before its process is gone.
+        reason = self._reason or (
+            "ended" if self._worker.ends_within(_DYING_SECONDS) else "refused a call"
+        )
         return WorkerError(f"TFF's worker {reason}; {self._worker.describe()}")
 
     def close(self):

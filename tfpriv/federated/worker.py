@@ -62,6 +62,9 @@ class Worker:
         environment = dict(os.environ, TF_CPP_MIN_LOG_LEVEL="1")
         # A CPU-only binary that searches for GPUs wastes its start.
         environment["CUDA_VISIBLE_DEVICES"] = ""
+        # Model-sized tensors come and go with each step. By default each is mapped and unmapped,
+        # page by page.
+        environment |= {"MALLOC_MMAP_MAX_": "0", "MALLOC_TRIM_THRESHOLD_": str(2**31)}
         with open(self.log_path, "ab") as log:
             try:
                 self._process = subprocess.Popen(
@@ -88,6 +91,14 @@ class Worker:
     def is_alive(self) -> bool:
         """Says whether the process still runs."""
         return self._process.poll() is None
+
+    def ends_within(self, seconds: float) -> bool:
+        """Waits for the process to end by itself; says whether it has."""
+        try:
+            self._process.wait(timeout=seconds)
+        except subprocess.TimeoutExpired:
+            return False
+        return True
 
     def describe(self) -> str:
         """Returns how the process ended, or that it runs, and the last lines of its log."""

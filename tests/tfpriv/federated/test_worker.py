@@ -52,6 +52,14 @@ def test_close_ends_it_and_removes_its_log_and_may_be_called_again():
     found.close()
 
 
+def test_its_end_can_be_waited_for():
+    found = Worker()
+    assert not found.ends_within(0.05)
+    os.kill(found.pid, signal.SIGKILL)
+    assert found.ends_within(10.0)
+    found.close()
+
+
 @pytest.mark.parametrize("stop", [signal.SIGKILL, signal.SIGTERM, signal.SIGSTOP])
 def test_close_ends_a_worker_that_was_killed_or_stopped(stop):
     found = Worker()
