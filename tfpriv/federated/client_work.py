@@ -274,10 +274,13 @@ def finite_or_zeros(tensors):
 
 
 def _result(update, finite, batches, weigh):
-    """A client whose update is not finite weighs nothing, as one that did not answer."""
-    weight = weigh(tf.cast(count_examples(batches), tf.float32))
+    """Multiplies the update by its weight, as `tfpriv.federated.aggregation` takes it.
+
+    A client whose update is not finite weighs nothing, as one that did not answer.
+    """
+    weight = tf.where(finite, weigh(tf.cast(count_examples(batches), tf.float32)), 0.0)
     return tff.learning.templates.ClientResult(
-        update=update, update_weight=tf.where(finite, weight, 0.0)
+        update=tuple(u * weight for u in update), update_weight=weight
     )
 
 
