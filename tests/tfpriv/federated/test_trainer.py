@@ -171,7 +171,7 @@ def test_an_exception_leaves_no_worker_and_the_lost_round_is_paid_for_twice(
     monkeypatch.setattr(
         trainer.process,
         "with_weights",
-        lambda state, weights: initial.append(state) or with_weights(state, weights),
+        lambda state, *weights: initial.append(state) or with_weights(state, *weights),
     )
     begun = []
     play = trainer._Session._round
