@@ -134,8 +134,8 @@ _HELPS = {
         "With --mechanism=adaptive: the step size of the clip's updates. [0.2]", kind=float
     ),
     "release_train_metrics": Help(
-        "With --privacy_unit=client: also report training loss and accuracy, which are sums over clients "
-        "WITHOUT noise. The privacy statement then says that they are not covered. [false]",
+        "With --privacy_unit=client: also report training loss and accuracy, which are sums over "
+        "clients WITHOUT noise. The privacy statement then says that they are not covered. [false]",
         kind=bool,
     ),
     "eval_every": Help("Evaluate on the test set every so many rounds, and at the end.", kind=int),

@@ -135,18 +135,7 @@ def write_table(readme: pathlib.Path, presets: pathlib.Path) -> None:
     Raises:
         UserError: if the file is not there or does not hold each marker once, in order.
     """
-    try:
-        text = readme.read_text(encoding="utf-8")
-    except FileNotFoundError as error:
-        raise UserError(f"there is no {readme} to write the table to; restore it.") from error
-    if text.count(BEGIN) != 1 or text.count(END) != 1 or text.index(BEGIN) > text.index(END):
-        raise UserError(
-            f"{readme} must hold the lines {BEGIN} and {END} once, in this order; the table goes "
-            "between them."
-        )
-    before, rest = text.split(BEGIN)
-    after = rest.split(END)[1]
-    files.write_text(readme, f"{before}{BEGIN}\n\n{table(presets)}\n\n{END}{after}")
+    files.replace_between(readme, BEGIN, END, table(presets))
 
 
 def _refuse_other_checks(presets, paper, name, row, result):

@@ -7,6 +7,8 @@ import pathlib
 import tempfile
 from collections.abc import Iterator
 
+from tfpriv.errors import UserError
+
 
 @contextlib.contextmanager
 def replacing(path: str | os.PathLike) -> Iterator[pathlib.Path]:
@@ -41,6 +43,32 @@ def write_text(path: str | os.PathLike, text: str) -> None:
     """Writes `text` to `path` in UTF-8, whole or not at all."""
     with replacing(path) as temporary:
         temporary.write_text(text, encoding="utf-8")
+
+
+def replace_between(path: str | os.PathLike, begin: str, end: str, text: str) -> None:
+    """Replaces what stands between two markers in a text file, whole or not at all.
+
+    Args:
+        path: The file.
+        begin: The marker before, which must occur once.
+        end: The marker behind, which must occur once, after `begin`.
+        text: What is to stand between them, with an empty line on either side.
+
+    Raises:
+        UserError: if the file is not there or does not hold each marker once, in order.
+    """
+    path = pathlib.Path(path)
+    try:
+        old = path.read_text(encoding="utf-8")
+    except FileNotFoundError as error:
+        raise UserError(f"there is no {path} to write the table to; restore it.") from error
+    if old.count(begin) != 1 or old.count(end) != 1 or old.index(begin) > old.index(end):
+        raise UserError(
+            f"{path} must hold the lines {begin} and {end} once, in this order; the table goes "
+            "between them."
+        )
+    before, rest = old.split(begin)
+    write_text(path, f"{before}{begin}\n\n{text}\n\n{end}{rest.split(end)[1]}")
 
 
 def sha256(path: str | os.PathLike) -> str:
