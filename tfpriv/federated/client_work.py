@@ -105,7 +105,7 @@ def build_client_work(
             batches,
             rate_factor(round_number),
         )
-        update, finite = finite_or_zeros(update)
+        finite = _has_finite_norm(update)
         return _result(update, finite, batches, weigh), _measurements(sums, batches)
 
     @tff.tensorflow.computation(np.int32)
@@ -264,13 +264,17 @@ def difference(start, end):
 
 
 def finite_or_zeros(tensors):
-    """Returns the tensors, or zeros if their global norm is not finite; and whether it is.
-
-    No clip bounds what has no finite norm: of a NaN it makes a NaN, and so it does of finite
-    numbers whose squares overflow.
-    """
-    finite = tf.math.is_finite(tf.linalg.global_norm(tensors))
+    """Returns the tensors, or zeros if their global norm is not finite; and whether it is."""
+    finite = _has_finite_norm(tensors)
     return tuple(tf.where(finite, t, tf.zeros_like(t)) for t in tensors), finite
+
+
+def _has_finite_norm(tensors):
+    """Says whether a clip can bound the tensors.
+
+    Of a NaN it makes a NaN, and so it does of finite numbers whose squares overflow.
+    """
+    return tf.math.is_finite(tf.linalg.global_norm(tensors))
 
 
 def _result(update, finite, batches, weigh):
@@ -280,7 +284,9 @@ def _result(update, finite, batches, weigh):
     """
     weight = tf.where(finite, weigh(tf.cast(count_examples(batches), tf.float32)), 0.0)
     return tff.learning.templates.ClientResult(
-        update=tuple(u * weight for u in update), update_weight=weight
+        # Times a weight of 0, a NaN would still be a NaN.
+        update=tuple(tf.math.multiply_no_nan(u, weight) for u in update),
+        update_weight=weight,
     )
 
 
