@@ -58,7 +58,7 @@ def train(config: FederatedConfig, worker: Worker) -> runs.RunDirectory:
 
     with _run_directory(config, dataset) as run, runtime.running(worker):
         datasets.plot_partition(dataset, partition, run.plots_path / "partition.png")
-        session = _Session(config, run, learning, model, plan, population)
+        session = _Session(config, run, learning, model, local_model, plan, population)
         evaluate = functools.partial(
             models.evaluate,
             model,
@@ -76,7 +76,7 @@ def train(config: FederatedConfig, worker: Worker) -> runs.RunDirectory:
 class _Session:
     """One stretch of rounds, from a fresh start or a checkpoint to the end."""
 
-    def __init__(self, config, run, learning, model, plan, population):
+    def __init__(self, config, run, learning, model, local_model, plan, population):
         self._config = config
         self._run = run
         self._learning = learning
@@ -88,6 +88,8 @@ class _Session:
         self._seconds = []
         self._first_round_at = None
         self._latest = {}
+        self._classifies = local_model.objective.task == "classification"
+        self._warned = False
 
     def train(self, evaluate):
         config = self._config
@@ -192,14 +194,26 @@ class _Session:
             metrics["clients"] = len(cohort)
         measured = output.metrics["client_work"]
         if measured and measured["examples"]:
-            metrics["train_loss"] = float(measured["loss"] / measured["examples"])
-            if "test_accuracy" in self._latest or not self._latest:
-                metrics["train_accuracy"] = float(measured["correct"] / measured["examples"])
+            metrics |= self._train_metrics(measured, round_number)
         if self._plan is not None and self._config.mechanism == "adaptive":
             metrics["clip_norm"] = aggregation.clip_norm_of(
                 self._plan, output.metrics["aggregator"]
             )
         return output.state, metrics
+
+    def _train_metrics(self, measured, round_number):
+        loss = float(measured["loss"] / measured["examples"])
+        if not math.isfinite(loss) and not self._warned:
+            self._warned = True
+            runs.print_safely(
+                f"note: in round {round_number + 1} the training loss is {loss}; clients whose "
+                "updates are not finite are left out. Lower --client_learning_rate.",
+                sys.stderr,
+            )
+        metrics = {"train_loss": loss}
+        if self._classifies:
+            metrics["train_accuracy"] = float(measured["correct"] / measured["examples"])
+        return metrics
 
     def _take_weights(self, state):
         weights = state.global_model_weights.trainable
