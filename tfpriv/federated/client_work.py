@@ -106,7 +106,7 @@ def build_client_work(
             rate_factor(round_number),
         )
         finite = _has_finite_norm(update)
-        return _result(update, finite, batches, weigh), _measurements(sums, batches)
+        return _result(update, finite, batches, weigh), _measurements(sums, finite, batches)
 
     @tff.tensorflow.computation(np.int32)
     def next_round(round_number):
@@ -181,7 +181,7 @@ def build_mimelite_work(
         sent, finite = finite_or_zeros((*difference(start, end), *gradient))
         update, gradient = sent[: len(start)], sent[len(start) :]
         result = _result(update, finite, batches, weigh)
-        return result, gradient, _measurements(sums, batches)
+        return result, gradient, _measurements(sums, finite, batches)
 
     @tff.tensorflow.computation(round_type, optimizer_type, trainable_type)
     def next_state(round_number, state, gradient):
@@ -290,10 +290,13 @@ def _result(update, finite, batches, weigh):
     )
 
 
-def _measurements(sums, batches):
+def _measurements(sums, finite, batches):
     loss, correct = sums
     return collections.OrderedDict(
-        loss=loss, correct=correct, examples=tf.cast(count_examples(batches), tf.float32)
+        loss=loss,
+        correct=correct,
+        examples=tf.cast(count_examples(batches), tf.float32),
+        left_out=1.0 - tf.cast(finite, tf.float32),
     )
 
 

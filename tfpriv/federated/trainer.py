@@ -202,15 +202,14 @@ class _Session:
         return output.state, metrics
 
     def _train_metrics(self, measured, round_number):
-        loss = float(measured["loss"] / measured["examples"])
-        if not math.isfinite(loss) and not self._warned:
+        if measured["left_out"] and not self._warned:
             self._warned = True
             runs.print_safely(
-                f"note: in round {round_number + 1} the training loss is {loss}; clients whose "
-                "updates are not finite are left out. Lower --client_learning_rate.",
+                f"note: in round {round_number + 1} the updates of {measured['left_out']:.0f} "
+                "clients were not finite and were left out; lower --client_learning_rate.",
                 sys.stderr,
             )
-        metrics = {"train_loss": loss}
+        metrics = {"train_loss": float(measured["loss"] / measured["examples"])}
         if self._classifies:
             metrics["train_accuracy"] = float(measured["correct"] / measured["examples"])
         return metrics

@@ -321,3 +321,36 @@ def test_release_of_training_metrics_is_named_in_the_statement(tmp_path):
     run = _run(tmp_path / "run", **_CLIENT, release_train_metrics=True, clients_per_round=8)
     assert "train_loss" in run.read_metrics()
     assert "training metrics" in (run.path / "privacy.txt").read_text()
+
+
+_NORMALIZED_FIRST = """
+import tensorflow as tf
+
+def build(input_shape, num_classes):
+    return tf.keras.Sequential([
+        tf.keras.layers.InputLayer(input_shape),
+        tf.keras.layers.Flatten(),
+        tf.keras.layers.LayerNormalization(),
+        tf.keras.layers.Dense(num_classes),
+    ])
+"""
+
+
+def test_layer_normalization_before_all_trained_layers_leaves_the_worker_alive(tmp_path):
+    # Keras' fused kernel corrupted the worker's memory within a few rounds.
+    (tmp_path / "model.py").write_text(_NORMALIZED_FIRST)
+    model = f"{tmp_path / 'model.py'}:build"
+    run = _run(tmp_path / "run", model=model, rounds=40, eval_every=40, batch_size=20)
+    assert run.summary["rounds"] == 40
+
+
+def test_training_that_is_not_finite_is_said(tmp_path, capfd):
+    run = _run(tmp_path / "run", client_learning_rate=1e30)
+    assert "the updates of 3 clients were not finite and were left out" in capfd.readouterr().err
+    assert math.isfinite(run.summary["test_loss"])
+
+
+def test_regression_reports_no_accuracy(tmp_path):
+    run = _run(tmp_path / "run", dataset="diabetes", model="mlp")
+    assert run.summary["test_rmse"] > 0
+    assert not [name for name in run.read_metrics() if "accuracy" in name]
