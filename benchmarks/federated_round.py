@@ -1,7 +1,7 @@
 """Times a federated round of tfpriv beside stock TFF and beside a plain Keras loop.
 
   python -m benchmarks.federated_round
-  python -m benchmarks.federated_round --write_table
+  python -m benchmarks.federated_round --update_readme
 
 The second writes the results file's figures into the README.
 
@@ -53,11 +53,13 @@ AIMS = {("2nn", "stock_tff"): 0.30, ("cnn_mcmahan", "stock_tff"): 0.65}
 _WARM_UP_ROUNDS = 3
 
 _WRITE_TABLE = flags.DEFINE_boolean(
-    "write_table", False, "Measure nothing; write --output's figures into README.md."
+    "update_readme", False, "Measure nothing; write --output's figures into README.md."
 )
 _MODELS = flags.DEFINE_list("models", [*MODELS], "The models: names of tfpriv.models.")
 _CONTENDERS = flags.DEFINE_list("contenders", [*CONTENDERS], "The contenders; ours among them.")
-_ROUNDS = flags.DEFINE_integer("rounds", 40, "The number of timed rounds of each.", lower_bound=1)
+_ROUNDS = flags.DEFINE_integer(
+    "timed_rounds", 40, "The number of timed rounds of each.", lower_bound=1
+)
 _CORES = flags.DEFINE_integer(
     "cores", min(2, os.cpu_count()), "Run ours with so many cores as well; 1 leaves that out."
 )

@@ -15,7 +15,8 @@ def results(tmp_path_factory):
     path = tmp_path_factory.mktemp("benchmark") / "results.json"
     subprocess.run(
         [
-            *(sys.executable, "-m", "benchmarks.federated_round", "--models=2nn", "--rounds=2"),
+            *(sys.executable, "-m", "benchmarks.federated_round"),
+            *("--models=2nn", "--timed_rounds=2"),
             *("--contenders=ours,plain_keras", "--cores=1", "--memory_rounds=0"),
             f"--output={path}",
         ],
