@@ -50,12 +50,8 @@ class Accountant:
         """Returns the privacy statement of the rounds so far, as JSON values and as text."""
         plan, segments, client = self._worst()
         if plan is None:
-            unit = "client"
-            text = (
-                "This run is not private: no noise was added, so there is no bound on what its\n"
-                f"model tells about one {unit}.\n"
-            )
-            return {"private": False, "epsilon": None, "rounds": self._ledger.steps}, text
+            values = {"private": False, "epsilon": None, "rounds": self._ledger.steps}
+            return values, statement.not_private_text("client")
         not_covered = []
         if releases_train_metrics:
             not_covered.append("the training metrics, which were added up without noise")

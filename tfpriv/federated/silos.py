@@ -39,6 +39,8 @@ class Silos:
 
         def spent(size):
             taken, _ = most[size]
+            if not self.plans[size].is_private:
+                return 0.0
             return self.plans[size].epsilon_rdp([taken * self.steps[size]])
 
         size = max(most, key=spent)

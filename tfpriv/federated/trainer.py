@@ -43,7 +43,9 @@ def train(config: FederatedConfig, worker: Worker) -> runs.RunDirectory:
     # It tells of graph conversions that are slower than they could be; nobody can act on that.
     tf.get_logger().setLevel("ERROR")
     dataset = datasets.load(config.dataset, config.data_dir)
-    partition = _partition(config, dataset)
+    partition = datasets.partition(
+        dataset, config.partition, config.num_clients, config.seed, config.data_dir
+    )
     plan, population = _plan(config, partition)
     examples = Examples(dataset.train_features, dataset.train_labels)
     # The shared copy is the only one from here on.
@@ -229,12 +231,6 @@ class _Session:
             for name, values in columns.items()
             if name.startswith("test_")
         }
-
-
-def _partition(config, dataset):
-    return datasets.partition(
-        dataset, config.partition, config.num_clients, config.seed, config.data_dir
-    )
 
 
 def _plan(config, partition):

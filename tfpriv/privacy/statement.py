@@ -75,12 +75,7 @@ def describe(
 def as_text(plan: PrivacyPlan, statement: dict) -> str:
     """Returns the statement as a page of text, at most 78 columns wide, for an indent of 2."""
     if not statement["private"]:
-        return _page(
-            [
-                "This run is not private: no noise was added, so there is no bound on what its "
-                f"model tells about one {statement['unit']}."
-            ]
-        )
+        return not_private_text(statement["unit"])
     unit = statement["unit"]
     lines = [
         f"({statement['epsilon']:.4g}, {statement['delta']:g})-differential privacy for one "
@@ -99,6 +94,16 @@ def as_text(plan: PrivacyPlan, statement: dict) -> str:
         )
     lines += ["Not covered:", *(f"- {item}" for item in statement["not_covered"])]
     return _page(lines)
+
+
+def not_private_text(unit: str) -> str:
+    """Returns what is to be said of a run without noise, for one `unit`."""
+    return _page(
+        [
+            "This run is not private: no noise was added, so there is no bound on what its "
+            f"model tells about one {unit}."
+        ]
+    )
 
 
 def _other_accountant(statement):
