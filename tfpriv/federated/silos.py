@@ -27,7 +27,7 @@ class Silos:
     steps: dict[int, int]
 
     def worst(self, rounds_taken: Sequence[int]) -> tuple[PrivacyPlan, list[int], int]:
-        """Returns plan, segments and index of the silo that has spent most, by RDP.
+        """Returns plan, segments and index of the silo with the largest epsilon.
 
         Args:
             rounds_taken: [num_clients] the rounds that each silo took part in.
@@ -41,7 +41,7 @@ class Silos:
             taken, _ = most[size]
             if not self.plans[size].is_private:
                 return 0.0
-            return self.plans[size].epsilon_rdp([taken * self.steps[size]])
+            return self.plans[size].epsilon([taken * self.steps[size]]).value
 
         size = max(most, key=spent)
         taken, client = most[size]
