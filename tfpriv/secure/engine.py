@@ -1,0 +1,54 @@
+"""Brings tf-encrypted up on today's TensorFlow; nothing else in tfpriv imports it.
+
+tf-encrypted 0.9.1 was made for TensorFlow 2.9.1. This module gives it back the two names that
+TensorFlow lost, puts our native ops where it looks for its own, and throws away the protocol that
+it builds while it is being imported, before it has secure randomness.
+"""
+
+import logging
+import sys
+import warnings
+
+from tfpriv.secure import native
+
+
+def _restore_while_v2():
+    """Gives tf-encrypted the two private names of while_v2 that it imports."""
+    from tensorflow.python.ops import while_v2
+
+    if hasattr(while_v2, "glob_stateful_parallelism"):
+        return
+    build_while_op = while_v2._build_while_op
+
+    def without_stateful_parallelism(*args, stateful_parallelism=None, **kwargs):
+        del stateful_parallelism  # Iterations that hold state run one after the other.
+        return build_while_op(*args, **kwargs)
+
+    while_v2.glob_stateful_parallelism = False
+    while_v2._build_while_op = without_stateful_parallelism
+
+
+def _bring_up():
+    ops = native.load()
+    _restore_while_v2()
+    logger = logging.getLogger("tf_encrypted")
+    level = logger.level
+    # While it is imported it looks for its own op libraries and says that it found none.
+    logger.setLevel(logging.CRITICAL)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            import tf_encrypted
+    finally:
+        logger.setLevel(level)
+    folder = "tf_encrypted.operations"
+    sys.modules[f"{folder}.secure_random.secure_random"].secure_random_module = ops
+    sys.modules[f"{folder}.aux.aux"].aux_module = ops
+    sys.modules[f"{folder}.tf_i128.tf_i128"].tf_i128 = ops
+    sys.modules[f"{folder}.dataset.write_record"].dataset_module = ops
+    # The protocol that the import has built drew its seeds from TensorFlow's ordinary generator.
+    tf_encrypted.set_protocol(None)
+    return tf_encrypted
+
+
+tfe = _bring_up()

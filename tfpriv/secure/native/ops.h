@@ -1,0 +1,47 @@
+// What the ops share: errors, threads, and the tensors that hold seeds.
+#ifndef TFPRIV_SECURE_NATIVE_OPS_H_
+#define TFPRIV_SECURE_NATIVE_OPS_H_
+
+#include <cstring>
+#include <functional>
+
+#include "chacha20.h"
+#include "tensorflow/core/framework/common_shape_fns.h"
+#include "tensorflow/core/framework/op.h"
+#include "tensorflow/core/framework/op_kernel.h"
+#include "tensorflow/core/framework/shape_inference.h"
+#include "tensorflow/core/util/work_sharder.h"
+
+namespace tfpriv {
+
+// Runs body(first, last) over [0, total) on TensorFlow's own threads; cost_per_unit is in cycles.
+inline void Parallel(tensorflow::OpKernelContext* context, int64_t total, int64_t cost_per_unit,
+                     const std::function<void(int64_t, int64_t)>& body) {
+  auto& threads = *context->device()->tensorflow_cpu_worker_threads();
+  tensorflow::Shard(threads.num_threads, threads.workers, total, cost_per_unit, body);
+}
+
+// Reads a seed, int32[8], as the key of a stream.
+inline tensorflow::Status SeedToKey(const tensorflow::Tensor& seed, Stream* stream) {
+  if (seed.dims() != 1 || seed.NumElements() != 8) {
+    return tensorflow::errors::InvalidArgument("a seed has shape [8], and this one has ",
+                                               seed.shape().DebugString());
+  }
+  std::memcpy(stream->key, seed.data(), sizeof(stream->key));
+  return tensorflow::OkStatus();
+}
+
+// Reads a shape from an int32 vector.
+inline tensorflow::Status ReadShape(const tensorflow::Tensor& sizes,
+                                    tensorflow::TensorShape* shape) {
+  if (sizes.dims() != 1) {
+    return tensorflow::errors::InvalidArgument("a shape is a vector, and this one has rank ",
+                                               sizes.dims());
+  }
+  return tensorflow::TensorShapeUtils::MakeShape(sizes.flat<int32_t>().data(),
+                                                 sizes.NumElements(), shape);
+}
+
+}  // namespace tfpriv
+
+#endif  // TFPRIV_SECURE_NATIVE_OPS_H_
