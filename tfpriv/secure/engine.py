@@ -9,6 +9,8 @@ import logging
 import sys
 import warnings
 
+import tensorflow as tf
+
 from tfpriv.secure import native
 
 
@@ -36,7 +38,9 @@ def _bring_up():
     # While it is imported it looks for its own op libraries and says that it found none.
     logger.setLevel(logging.CRITICAL)
     try:
-        with warnings.catch_warnings():
+        # The protocol that it builds at once is built in a graph that nobody runs, so that
+        # TensorFlow is not started, and its devices can still be chosen.
+        with warnings.catch_warnings(), tf.Graph().as_default():
             warnings.simplefilter("ignore")
             import tf_encrypted
     finally:
@@ -46,7 +50,7 @@ def _bring_up():
     sys.modules[f"{folder}.aux.aux"].aux_module = ops
     sys.modules[f"{folder}.tf_i128.tf_i128"].tf_i128 = ops
     sys.modules[f"{folder}.dataset.write_record"].dataset_module = ops
-    # The protocol that the import has built drew its seeds from TensorFlow's ordinary generator.
+    # That protocol would draw its seeds from TensorFlow's ordinary generator.
     tf_encrypted.set_protocol(None)
     return tf_encrypted
 

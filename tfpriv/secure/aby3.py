@@ -1,0 +1,52 @@
+"""ABY3 (Mohassel and Rindal 2018, https://eprint.iacr.org/2018/403) as tf-encrypted has it, with
+keys that are never used twice."""
+
+import weakref
+
+import tensorflow as tf
+
+from tfpriv.secure.engine import tfe
+
+
+def _of_graph(name):
+    """A property that has a value for each graph."""
+
+    def read(self):
+        return self._keys_of_graph()[name]
+
+    def write(self, value):
+        self._keys_of_graph()[name] = value
+
+    return property(read, write)
+
+
+class ABY3(tfe.protocol.ABY3):
+    """tf-encrypted's ABY3, safe inside tf.function.
+
+    tf-encrypted draws the servers' keys once, when the protocol is built, and numbers their uses
+    while a graph is traced. A traced function that is called twice would mask two computations
+    with the same numbers. Here each graph draws keys of its own, with operations that run anew
+    each time: at each call of a tf.function, at each iteration of a loop.
+    """
+
+    pairwise_keys_ = _of_graph("pairwise_keys")
+    pairwise_nonces_ = _of_graph("pairwise_nonces")
+    b2a_keys_1_ = _of_graph("b2a_keys_1")
+    b2a_keys_2_ = _of_graph("b2a_keys_2")
+    b2a_nonce_ = _of_graph("b2a_nonce")
+
+    def reset(self):
+        """Forgets all keys; each graph draws its own when it first needs them."""
+        self._eager_keys = {}
+        self._graph_keys = weakref.WeakKeyDictionary()
+        self.keys_initialized = True
+
+    def _keys_of_graph(self):
+        if tf.executing_eagerly():
+            keys = self._eager_keys
+        else:
+            keys = self._graph_keys.setdefault(tf.compat.v1.get_default_graph(), {})
+        if not keys:
+            keys["drawing"] = True
+            self.initialize_keys()
+        return keys

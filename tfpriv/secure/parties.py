@@ -1,0 +1,58 @@
+"""Who computes: three servers that hold shares, and the client who gives inputs and gets answers."""
+
+import dataclasses
+
+import tensorflow as tf
+
+from tfpriv.secure.engine import tfe
+
+SERVERS = ("server0", "server1", "server2")
+CLIENT = "client"
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Parties:
+    """The parties of a computation and the TensorFlow devices that they are.
+
+    Attributes:
+        devices: By name of the party, the device that its operations run on.
+        separate: Whether each party has a device of its own, so that what travels between them can
+            be read off a graph.
+    """
+
+    devices: dict[str, str]
+    separate: bool
+
+    def engine_config(self):
+        """Returns the parties as tf-encrypted's configuration."""
+        config = tfe.LocalConfig(auto_add_unknown_players=False)
+        config.players.extend(
+            tfe.player.Player(name=name, index=index, device_name=device)
+            for index, (name, device) in enumerate(self.devices.items())
+        )
+        return config
+
+
+def separate_local_devices() -> None:
+    """Gives each local party a logical CPU of its own; does nothing once TensorFlow has started."""
+    cpus = tf.config.list_physical_devices("CPU")
+    if tf.config.get_logical_device_configuration(cpus[0]):
+        return
+    try:
+        tf.config.set_logical_device_configuration(
+            cpus[0], [tf.config.LogicalDeviceConfiguration()] * (len(SERVERS) + 1)
+        )
+    except RuntimeError:  # TensorFlow has started: the parties will share one device.
+        pass
+
+
+def local() -> Parties:
+    """Returns four parties in this process."""
+    separate_local_devices()
+    names = (CLIENT, *SERVERS)
+    separate = len(tf.config.list_logical_devices("CPU")) >= len(names)
+    device = "/job:localhost/replica:0/task:0/device:CPU:{}"
+    return Parties(
+        devices={name: device.format(i if separate else 0) for i, name in enumerate(names)},
+        separate=separate,
+    )

@@ -1,0 +1,36 @@
+"""Protocols by name, each built anew for one computation."""
+
+import contextlib
+
+from tfpriv.secure.aby3 import ABY3
+from tfpriv.secure.engine import tfe
+from tfpriv.secure.parties import SERVERS, Parties
+
+NAMES = ("aby3", "securenn")
+
+
+@contextlib.contextmanager
+def running(name: str, parties: Parties):
+    """Builds a protocol and makes it the one that tf-encrypted's functions and layers use.
+
+    Graphs that the protocol's tensors are in may be run inside the context only.
+
+    Args:
+        name: One of NAMES.
+        parties: Who computes.
+
+    Yields:
+        The protocol.
+    """
+    tfe.set_config(parties.engine_config())
+    try:
+        if name == "aby3":
+            protocol = ABY3(*SERVERS)
+        else:
+            protocol = tfe.protocol.SecureNN(*SERVERS)
+        tfe.set_protocol(protocol)
+        yield protocol
+    finally:
+        tfe.set_config(tfe.LocalConfig())
+        # What tf-encrypted remembers of calls that it has seen, graphs included.
+        tfe.protocol.protocol.nodes.clear()
