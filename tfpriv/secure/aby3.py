@@ -1,10 +1,11 @@
 """ABY3 (Mohassel and Rindal 2018, https://eprint.iacr.org/2018/403) as tf-encrypted has it, with
-keys that are never used twice."""
+keys that are never used twice and its hot parts as native ops."""
 
 import weakref
 
 import tensorflow as tf
 
+from tfpriv.secure import fused
 from tfpriv.secure.engine import tfe
 
 
@@ -50,3 +51,11 @@ class ABY3(tfe.protocol.ABY3):
             keys["drawing"] = True
             self.initialize_keys()
         return keys
+
+    def dispatch(self, base_name, *args, container=None, **kwargs):
+        """Finds the function for the kinds of the tensors, a fused one where there is one."""
+        kinds = [arg.dispatch_id for arg in args if hasattr(arg, "dispatch_id")]
+        condition, function = fused.FUNCTIONS.get(f"_{base_name}_{'_'.join(kinds)}", (None, None))
+        if condition is not None and condition(*args):
+            return function(self, *args, **kwargs)
+        return super().dispatch(base_name, *args, container=container, **kwargs)

@@ -9,6 +9,7 @@ import logging
 import sys
 import warnings
 
+import numpy as np
 import tensorflow as tf
 
 from tfpriv.secure import native
@@ -28,6 +29,34 @@ def _restore_while_v2():
 
     while_v2.glob_stateful_parallelism = False
     while_v2._build_while_op = without_stateful_parallelism
+
+
+def _multiply_natively():
+    """Gives tensors of 64-bit numbers the native matrix product and convolution."""
+    ops = native.load()
+    with tf.Graph().as_default():
+        tensor_class = type(tensors.int64factory.tensor(np.zeros(1, np.int64)))
+    matmul, conv2d = tensor_class.matmul, tensor_class.conv2d
+
+    def native_matmul(self, other):
+        if isinstance(other, tensor_class) and len(self.shape) == len(other.shape) == 2:
+            return tensor_class(ops.int64_mat_mul(x=self.value, y=other.value))
+        return matmul(self, other)
+
+    def native_conv2d(self, other, strides, padding="SAME"):
+        if not isinstance(other, tensor_class):
+            return conv2d(self, other, strides, padding)
+        return tensor_class(
+            ops.int64_conv2d(
+                x=self.value,
+                y=other.value,
+                strides=list(strides),
+                padding=padding,
+                data_format="NCHW",
+            )
+        )
+
+    tensor_class.matmul, tensor_class.conv2d = native_matmul, native_conv2d
 
 
 def _bring_up():
@@ -56,3 +85,6 @@ def _bring_up():
 
 
 tfe = _bring_up()
+tensors = tfe.tensor
+aby3_tensors = sys.modules["tf_encrypted.protocol.aby3.aby3_tensors"]
+_multiply_natively()
