@@ -6,6 +6,7 @@ import subprocess
 import pytest
 
 ROOT = pathlib.Path(__file__).parents[1]
+STEPS = ["install", "lint", "test", "conformance"]
 
 
 def run_ci(folder, failing):
@@ -31,10 +32,10 @@ def test_all_steps_run_in_the_project_folder(tmp_path):
     result = run_ci(tmp_path, failing="none")
     assert result.returncode == 0
     ran = [line for line in result.stdout.splitlines() if line.startswith("make")]
-    assert ran == [f"make {step} in {tmp_path}, CI=true" for step in ["install", "lint", "test"]]
+    assert ran == [f"make {step} in {tmp_path}, CI=true" for step in STEPS]
 
 
-@pytest.mark.parametrize("step", ["install", "lint", "test"])
+@pytest.mark.parametrize("step", STEPS)
 def test_failed_step_fails_the_run_and_ends_it(tmp_path, step):
     result = run_ci(tmp_path, failing=step)
     assert result.returncode == 3

@@ -1,0 +1,138 @@
+"""Runs tf-encrypted's own tests, from where it is installed, on the engine of tfpriv.secure.
+
+`make conformance` runs it. Each folder of tests has a process of its own, and each file a protocol
+that was just built, as it would have on its own.
+"""
+
+import argparse
+import concurrent.futures
+import json
+import os
+import pathlib
+import subprocess
+import sys
+import tempfile
+import time
+
+import pytest
+
+# The longest first, as two run at a time.
+FOLDERS = ["protocol", "keras", "convert", "operations", "tensor"]
+
+# With its own ops, on the TensorFlow that it was made for, tf-encrypted 0.9.1 passes this many of
+# its tests, and says of this many that they are to be skipped.
+PASSED_UPSTREAM = 227
+SKIPPED_UPSTREAM = 21
+
+
+class Recorder:
+    """A plugin of pytest that notes what became of each test."""
+
+    def __init__(self):
+        self.outcomes = {"passed": [], "skipped": [], "failed": []}
+
+    def pytest_collectreport(self, report):
+        if report.failed:
+            self.outcomes["failed"].append(report.nodeid)
+
+    def pytest_runtest_logreport(self, report):
+        name = report.nodeid.lstrip(":")
+        if report.failed:
+            self.outcomes["failed"].append(name)
+        elif report.skipped:
+            self.outcomes["skipped"].append(f"{name}: {report.longrepr[2]}")
+        elif report.when == "call":
+            self.outcomes["passed"].append(name)
+
+
+def run_folder(folder, protocol, report):
+    """Runs a folder's tests in this process and writes what became of them to `report`."""
+    from tfpriv import environment
+
+    environment.quiet_tensorflow()
+
+    from tfpriv.secure import native
+    from tfpriv.secure.engine import tfe
+
+    tfe.operations.aux.aux_module = native.load()  # a copy of the name, for its tests alone
+    if protocol == "tfpriv":
+        from tfpriv.secure.aby3 import ABY3
+
+        # Where the tests take it from.
+        for module in (tfe, tfe.protocol, sys.modules["tf_encrypted.protocol.aby3"]):
+            module.ABY3 = ABY3
+
+    recorder = Recorder()
+    options = ["-q", "--import-mode=importlib", "--disable-warnings", "--tb=short"]
+    options += ["-p", "no:cacheprovider", "-c", os.devnull, f"--rootdir={os.getcwd()}"]
+    for path in sorted(pathlib.Path(tfe.__file__).with_name(folder).rglob("*_test.py")):
+        tfe.set_protocol(tfe.protocol.ABY3())
+        pytest.main([*options, str(path)], plugins=[recorder])
+    pathlib.Path(report).write_text(json.dumps(recorder.outcomes))
+
+
+def start_folder(folder, protocol):
+    """Runs a folder's tests in a process of their own; returns what became of them, or None."""
+    with tempfile.TemporaryDirectory() as scratch:
+        report = pathlib.Path(scratch, "report.json")
+        command = [sys.executable, __file__, f"--folder={folder}", f"--report={report}"]
+        start = time.monotonic()
+        done = subprocess.run(
+            [*command, f"--protocol={protocol}"],
+            cwd=scratch,  # The tests write files to where they run, and to TMPDIR.
+            env=os.environ | {"TMPDIR": scratch},
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            encoding="utf-8",
+            errors="replace",
+            check=False,
+        )
+        seconds = time.monotonic() - start
+        outcomes = json.loads(report.read_text()) if report.exists() else None
+    if outcomes is None:
+        print(f"{folder}: ended with status {done.returncode} before its end\n{done.stdout}")
+        return None
+    if outcomes["failed"]:
+        print(done.stdout)
+    counts = ", ".join(f"{len(names)} {outcome}" for outcome, names in outcomes.items())
+    print(f"{folder}: {counts} in {seconds:.0f} s", flush=True)
+    return outcomes
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument(
+        "--protocol",
+        choices=["upstream", "tfpriv"],
+        default="upstream",
+        help="whose ABY3 is tested: tf-encrypted's own, or that of tfpriv.secure.aby3",
+    )
+    parser.add_argument("--folder", choices=FOLDERS, help="only this folder, in this process")
+    parser.add_argument("--report", help="where that process writes what became of the tests")
+    flags = parser.parse_args()
+    if flags.folder:
+        run_folder(flags.folder, flags.protocol, flags.report or os.devnull)
+        return 0
+
+    with concurrent.futures.ThreadPoolExecutor(2) as pool:
+        results = list(pool.map(lambda folder: start_folder(folder, flags.protocol), FOLDERS))
+    whole = [outcomes for outcomes in results if outcomes]
+    passed, skipped, failed = (
+        [name for outcomes in whole for name in outcomes[outcome]]
+        for outcome in ("passed", "skipped", "failed")
+    )
+    for name in skipped:
+        print(f"skipped: {name}")
+    for name in failed:
+        print(f"failed: {name}")
+    print(f"in all: {len(passed)} passed, {len(skipped)} skipped, {len(failed)} failed")
+    conforms = len(whole) == len(FOLDERS) and not failed
+    if len(passed) < PASSED_UPSTREAM or len(skipped) > SKIPPED_UPSTREAM:
+        print(f"error: upstream {PASSED_UPSTREAM} pass and {SKIPPED_UPSTREAM} are skipped.")
+        conforms = False
+    return 0 if conforms else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())
