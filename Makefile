@@ -6,16 +6,20 @@ SHELL := /bin/bash
 .ONESHELL:
 .SILENT:
 .DEFAULT_GOAL := help
-.PHONY: help install demo test lint format lock benchmark reproduce clean FORCE
+.PHONY: help install demo test conformance lint format lock benchmark reproduce clean FORCE
 
 uv_version := 0.13.9
 python := .venv/bin/python
 pip := $(python) -m pip --disable-pip-version-check --no-input
 log := .venv/install.log
+native := $(wildcard tfpriv/secure/native/*.cc tfpriv/secure/native/*.h)
 
 # What `make test` runs, and on how many processes.
 TESTS ?= tests
 WORKERS ?= 2
+
+# Whose ABY3 `make conformance` tests.
+PROTOCOL ?= upstream
 
 define functions
 die() { printf 'error: %s\n' "$$*" >&2; exit 1; }
@@ -41,11 +45,18 @@ find_python() {
     die "$$python cannot make virtual environments (its venv or ensurepip module is missing);" \
       "install it (on Debian and Ubuntu: apt-get install python3.11-venv) and run make again."
 }
+find_compiler() {
+  command -v g++ >/dev/null ||
+    die "g++ is missing, and tfpriv's native ops are compiled with it; install it (on Debian and" \
+      "Ubuntu: apt-get install g++) and run make again."
+}
 explain() {
   tail -n 3 $(log) >&2
   case $$(tail -n 30 $(log)) in
     *"No space left on device"*)
       die "the disk is full; free 7 GB and run make again (log: $(log))." ;;
+    *"g++ could not make"*)
+      die "g++ could not compile the native ops in tfpriv/secure/native; its errors are in $(log)." ;;
     *"DO NOT MATCH THE HASHES"*)
       die "a downloaded package is not the one that requirements.lock names; run make again, and" \
         "if it stays so look at what your package index or proxy serves (log: $(log))." ;;
@@ -74,6 +85,7 @@ endif
 	[ "$$(uname -sm)" = "Linux x86_64" ] ||
 	  die "requirements.lock is for Linux on x86-64 and this is $$(uname -sm); use such a machine."
 	find_python
+	find_compiler
 	echo "Making .venv from requirements.lock: 3 GB, a few minutes (log: $(log))."
 	rm -rf .venv
 	mkdir .venv
@@ -82,8 +94,14 @@ endif
 	  >>$(log) 2>&1 </dev/null || explain "the packages could not be installed"
 	touch $@
 
-.venv/installed: .venv/locked setup.cfg pyproject.toml
+# The native ops lie beside their sources; where they are gone they are built anew.
+ifeq ($(wildcard tfpriv/secure/native/*.so),)
+.venv/installed: FORCE
+endif
+
+.venv/installed: .venv/locked setup.cfg setup.py pyproject.toml $(native)
 	$(functions)
+	find_compiler
 	$(pip) install --no-deps --no-build-isolation --editable . >>$(log) 2>&1 </dev/null ||
 	  explain "tfpriv itself could not be installed"
 	touch $@
@@ -96,6 +114,9 @@ demo: .venv/installed ## train a model on MNIST, federated, under client-level D
 # A file's tests stay in one process, so that TensorFlow is set up once for them.
 test: .venv/installed ## run the tests (TESTS="path or options", WORKERS=processes)
 	$(python) -m pytest -n $(WORKERS) --dist=loadfile $(TESTS)
+
+conformance: .venv/installed ## run tf-encrypted's own tests on our ops (PROTOCOL=upstream or tfpriv)
+	$(python) tests/conformance.py --protocol=$(PROTOCOL)
 
 lint: .venv/installed ## run the linter and check the formatting
 	$(python) -m ruff check .
@@ -127,5 +148,5 @@ reproduce: .venv/installed ## run a published row: make reproduce PRESET=paper/r
 	$(python) -m experiments.reproduce --preset="$(PRESET)"
 
 clean: ## remove .venv and what tools left behind; runs/ stays
-	rm -rf .venv build dist ./*.egg-info .pytest_cache .ruff_cache
+	rm -rf .venv build dist ./*.egg-info .pytest_cache .ruff_cache tfpriv/secure/native/*.so
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -12,7 +12,8 @@ ROOT = pathlib.Path(__file__).parents[1]
 TOOLS = ["bash", "cat", "cmp", "cp", "date", "expand", "find", "mkdir", "mv", "rm", "sed"]
 TOOLS += ["sleep", "tail", "touch", "uname"]
 
-# A Python that notes how it was called; in an environment it runs $PIP when asked to install.
+# A Python that notes how it was called; in an environment it runs $PIP when asked to install, and
+# pretends to build the native ops.
 PYTHON = """#!/bin/bash
 echo "$*" >> "$CALLS"
 case "$*" in
@@ -22,6 +23,7 @@ case "$*" in
   "-m venv "*) mkdir -p "$3/bin"; sed "s/ensurepip[*])/nothing)/" "$0" > "$3/bin/python"
     chmod +x "$3/bin/python" ;;
   *"pip"*" install --require-hashes"*) eval "$PIP" ;;
+  *"pip"*" install"*"--editable ."*) touch tfpriv/secure/native/ops.so ;;
 esac
 """
 
@@ -35,10 +37,16 @@ class Project:
         self.calls = folder / "calls"
         self.folder.mkdir()
         self.bin.mkdir()
-        for name in ["Makefile", "setup.cfg", "pyproject.toml", "requirements.lock"]:
+        files = ["Makefile", "setup.cfg", "setup.py", "pyproject.toml", "requirements.lock"]
+        for name in files:
             shutil.copy(ROOT / name, self.folder)
+        native = self.folder / "tfpriv/secure/native"
+        native.mkdir(parents=True)
+        for name in ["ops.cc", "ops.h"]:
+            (native / name).touch()
         for name in [*TOOLS, "chmod", "tr"]:
             (self.bin / name).symlink_to(shutil.which(name))
+        (self.bin / "g++").symlink_to(shutil.which("true"))
         self.environment = {"PATH": str(self.bin), "CALLS": str(self.calls), "PIP": "true"}
 
     def add_python(self, name, version, ensurepip="true"):
@@ -139,6 +147,16 @@ def test_missing_venv_module_is_said(project):
     assert "apt-get install python3.11-venv" in line
 
 
+def test_missing_compiler_is_said_before_anything_is_downloaded(project):
+    project.add_python("python3.11", "3.11")
+    (project.bin / "g++").unlink()
+    status, output, calls = project.make("install")
+    assert status != 0
+    (line,) = error_lines(output)
+    assert "apt-get install g++" in line
+    assert calls == []
+
+
 @pytest.mark.parametrize(
     ("pip_says", "sentence"),
     [
@@ -184,12 +202,24 @@ def test_changed_lock_makes_the_environment_anew(project):
     assert not (project.folder / ".venv/old").exists()
 
 
-def test_changed_metadata_installs_tfpriv_alone_again(project):
+@pytest.mark.parametrize(
+    "name", ["setup.cfg", "setup.py", "tfpriv/secure/native/ops.cc", "tfpriv/secure/native/ops.h"]
+)
+def test_changed_metadata_or_native_source_installs_tfpriv_alone_again(project, name):
     project.add_python("python3.11", "3.11")
     project.make("install")
-    project.age("setup.cfg")
+    project.age(name)
     (call,) = project.make("install")[2]
     assert call.endswith("--editable .")
+
+
+def test_native_ops_that_are_gone_are_built_again(project):
+    project.add_python("python3.11", "3.11")
+    project.make("install")
+    (project.folder / "tfpriv/secure/native/ops.so").unlink()
+    (call,) = project.make("install")[2]
+    assert call.endswith("--editable .")
+    assert project.make("install")[2] == []
 
 
 def test_environment_whose_python_is_gone_is_made_anew(project):
@@ -227,6 +257,31 @@ def test_reproduce_without_a_preset_is_refused(project):
     assert status != 0
     assert len(error_lines(output)) == 1
     assert project.make("reproduce", "PRESET=a/b")[2] == ["-m experiments.reproduce --preset=a/b"]
+
+
+def test_failed_compilation_is_one_sentence(project):
+    project.add_python("python3.11", "3.11")
+    script = (project.bin / "python3.11").read_text()
+    says = 'echo "error: g++ could not make build/ops.o; what it said is above."; exit 1'
+    script = script.replace("touch tfpriv/secure/native/ops.so", says)
+    (project.bin / "python3.11").write_text(script)
+    status, output, _ = project.make("install")
+    assert status != 0
+    assert error_lines(output)[-1].startswith("error: g++ could not compile the native ops")
+
+
+def test_conformance_tests_the_protocol_that_is_asked_for(project):
+    project.add_python("python3.11", "3.11")
+    status, output, _ = project.make("conformance", "PROTOCOL=tfpriv")
+    assert status == 0, output
+    assert "tests/conformance.py --protocol=tfpriv\n" in project.calls.read_text()
+
+
+def test_clean_removes_the_native_library(project):
+    library = project.folder / "tfpriv/secure/native/ops.so"
+    library.touch()
+    assert project.make("clean")[0] == 0
+    assert not library.exists()
 
 
 def test_help_lists_every_target(project):
