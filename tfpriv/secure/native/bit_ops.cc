@@ -149,7 +149,7 @@ class BitSplitAndGatherOp : public OpKernel {
     typedef typename WordOf<T>::Type Word;
     TensorShape shape = context->input(0).shape();
     const int64_t total = shape.num_elements();
-    shape.InsertDim(0, stride_);
+    OP_REQUIRES_OK(context, shape.InsertDimWithStatus(0, stride_));
     Tensor* out = nullptr;
     OP_REQUIRES_OK(context, context->allocate_output(0, shape, &out));
     const auto* from = static_cast<const Word*>(context->input(0).data());

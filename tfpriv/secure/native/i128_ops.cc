@@ -59,7 +59,7 @@ Status ElementShape(const Tensor& tensor, TensorShape* shape) {
 }
 
 Status AllocateElements(OpKernelContext* context, TensorShape shape, Tensor** out) {
-  shape.AddDim(2);
+  TF_RETURN_IF_ERROR(shape.AddDimWithStatus(2));
   return context->allocate_output(0, shape, out);
 }
 

@@ -161,7 +161,7 @@ Status DrawI128(OpKernelContext* context, const Stream& stream, const Tensor& sh
   TensorShape out_shape;
   TF_RETURN_IF_ERROR(ReadShape(shape, &out_shape));
   const int64_t total = out_shape.num_elements();
-  out_shape.AddDim(2);
+  TF_RETURN_IF_ERROR(out_shape.AddDimWithStatus(2));
   Tensor* out = nullptr;
   TF_RETURN_IF_ERROR(context->allocate_output(0, out_shape, &out));
   const Sampler<uint128, uint128> sampler(stream, range);

@@ -249,6 +249,9 @@ def test_what_is_no_number_is_not_encoded(ops, value):
         lambda ops: ops.i128_mat_mul(
             tf.zeros([2, 3, 4, 2], tf.int64), tf.zeros([3, 4, 3, 2], tf.int64)
         ),
+        lambda ops: ops.i128_mat_mul(
+            tf.zeros([2**33, 0, 2], tf.int64), tf.zeros([0, 2**33, 2], tf.int64)
+        ),
         lambda ops: ops.i128_reduce_sum(tf.zeros([3, 2], tf.int64), axis=[1]),
         lambda ops: ops.i128_reduce_sum(tf.zeros([3, 2], tf.int64), axis=[-1]),
         lambda ops: ops.i128_left_shift(tf.zeros([3, 2], tf.int64), -1),
