@@ -1,13 +1,12 @@
-"""Who computes: three servers that hold shares, and the client who gives inputs and gets answers."""
+"""Who computes: three servers that hold shares, and the client, who has inputs and gets answers."""
 
+import contextlib
 import dataclasses
 
 import tensorflow as tf
 
+from tfpriv.secure.addresses import CLIENT, SERVERS
 from tfpriv.secure.engine import tfe
-
-SERVERS = ("server0", "server1", "server2")
-CLIENT = "client"
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -38,12 +37,11 @@ def separate_local_devices() -> None:
     cpus = tf.config.list_physical_devices("CPU")
     if tf.config.get_logical_device_configuration(cpus[0]):
         return
-    try:
+    # It raises once TensorFlow has started: the parties will share one device then.
+    with contextlib.suppress(RuntimeError):
         tf.config.set_logical_device_configuration(
             cpus[0], [tf.config.LogicalDeviceConfiguration()] * (len(SERVERS) + 1)
         )
-    except RuntimeError:  # TensorFlow has started: the parties will share one device.
-        pass
 
 
 def local() -> Parties:

@@ -1,0 +1,134 @@
+"""One of the three servers as a process of its own.
+
+    python -m tfpriv.secure.player --config=players.json --name=server0
+
+players.json says where the servers are: {"server0": "host:port", "server1": ..., "server2": ...}.
+"""
+
+import os
+import signal
+import socket
+import sys
+
+from absl import app, flags
+
+from tfpriv import environment
+from tfpriv.errors import UserError
+from tfpriv.secure import addresses
+
+# The variable, in a server's own memory, that says what it runs.
+VERSION_VARIABLE = "tfpriv_version"
+
+
+def start(config: str, name: str, *, trusted_network: bool = False):
+    """Starts a server in this process, for as long as the process lives.
+
+    Args:
+        config: The players file.
+        name: Which of its servers.
+        trusted_network: Whether addresses that are not loopback are allowed.
+
+    Returns:
+        The tf.distribute.Server, which answers already.
+
+    Raises:
+        UserError: The file is wrong, an address is not allowed, or the port is taken.
+    """
+    found = addresses.read(config)
+    if name not in addresses.SERVERS:
+        raise UserError(
+            f"--name={name} is no server; the servers are {', '.join(addresses.SERVERS)}."
+        )
+    addresses.refuse_networks(found, trusted_network=trusted_network)
+    # Through a web proxy gRPC would not find the others; the client may be anywhere.
+    for variable in ("grpc_proxy", "https_proxy", "http_proxy"):
+        os.environ.pop(variable, None)
+    port = addresses.port_of(found[name])
+    _claim(name, port)
+    _say(f"{name} of {config}: starting on port {port}.\n{addresses.THREAT_MODEL}")
+    version = addresses.version()
+
+    import tensorflow as tf
+
+    try:
+        server = tf.distribute.Server(
+            tf.train.ClusterSpec({addresses.JOB: [found[each] for each in addresses.SERVERS]}),
+            job_name=addresses.JOB,
+            task_index=addresses.SERVERS.index(name),
+        )
+    except tf.errors.OpError as error:
+        raise UserError(
+            f"{name} cannot listen on port {port} ({error.message}); choose another in {config}."
+        ) from error
+    _show_version(server.target, addresses.SERVERS.index(name), version)
+    _say(f"{name} is ready: {version}, process {os.getpid()}.")
+    return server
+
+
+def _claim(name, port):
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind(("", port))
+            probe.listen()
+        except OSError as error:
+            raise UserError(
+                f"{name} cannot listen on port {port} ({error.strerror}); end what uses it, or "
+                "choose another port in the players file of every party."
+            ) from error
+
+
+def _show_version(target, task, version):
+    import tensorflow as tf
+
+    with tf.Graph().as_default():
+        variable = tf.compat.v1.get_variable(
+            VERSION_VARIABLE, initializer=version, use_resource=False
+        )
+        alone = tf.compat.v1.ConfigProto(device_filters=[f"/job:{addresses.JOB}/task:{task}"])
+        with tf.compat.v1.Session(target, config=alone) as session:
+            session.run(variable.initializer)
+
+
+def _say(text):
+    print(text, flush=True)
+
+
+def main() -> None:
+    """Runs the program: starts a server and waits for SIGTERM or SIGINT."""
+    environment.quiet_tensorflow()
+    flags.DEFINE_string("config", None, "The players file: JSON, name of the party to host:port.")
+    flags.DEFINE_string("name", None, f"Which party this is: {', '.join(addresses.SERVERS)}.")
+    flags.DEFINE_boolean(
+        "trusted_network",
+        False,
+        "Allow addresses that are not loopback. Nothing that travels is encrypted or "
+        "authenticated, and whoever reaches the port can run any graph here.",
+    )
+    app.define_help_flags()
+    arguments = app.parse_flags_with_usage(sys.argv)
+    try:
+        if len(arguments) > 1:
+            raise UserError(f"{arguments[1]!r} is not a flag; write --name=value.")
+        for flag in ("config", "name"):
+            if not flags.FLAGS[flag].value:
+                raise UserError(f"--{flag} is missing; write --config=players.json --name=server0.")
+        name = flags.FLAGS.name
+
+        # TensorFlow's server cannot be closed: it ends with its process.
+        def end(signal_number, _):
+            _say(f"{name} ends: {signal.Signals(signal_number).name}.")
+            os._exit(0)
+
+        for each in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(each, end)
+        server = start(flags.FLAGS.config, name, trusted_network=flags.FLAGS.trusted_network)
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr, flush=True)
+        sys.exit(2)
+    while server:
+        signal.pause()
+
+
+if __name__ == "__main__":
+    main()
