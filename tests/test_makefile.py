@@ -270,11 +270,17 @@ def test_failed_compilation_is_one_sentence(project):
     assert error_lines(output)[-1].startswith("error: g++ could not compile the native ops")
 
 
-def test_conformance_tests_the_protocol_that_is_asked_for(project):
+def test_conformance_tests_both_protocols_and_ends_at_the_first_that_fails(project):
     project.add_python("python3.11", "3.11")
-    status, output, _ = project.make("conformance", "PROTOCOL=tfpriv")
+    status, output, _ = project.make("conformance")
     assert status == 0, output
-    assert "tests/conformance.py --protocol=tfpriv\n" in project.calls.read_text()
+    runs = [line for line in project.calls.read_text().splitlines() if "conformance" in line]
+    assert [line.split("=")[-1] for line in runs] == ["upstream", "tfpriv"]
+
+    python = project.folder / ".venv/bin/python"
+    python.write_text(python.read_text().replace("esac", '  *"=upstream"*) exit 1 ;;\nesac'))
+    assert project.make("conformance")[0] != 0
+    assert "=tfpriv" not in project.calls.read_text()
 
 
 def test_clean_removes_the_native_library(project):
