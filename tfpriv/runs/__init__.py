@@ -4,7 +4,7 @@ Nothing here imports TensorFlow, and matplotlib only where a picture is drawn.
 """
 
 from tfpriv.runs.metrics import MetricsWriter, read_metrics
-from tfpriv.runs.plots import plot_metric, plot_run
+from tfpriv.runs.plots import drawing, plot_metric, plot_run
 from tfpriv.runs.progress import Progress
 from tfpriv.runs.resources import peak_memory_bytes, seconds_since_process_start
 from tfpriv.runs.run_directory import RunDirectory
@@ -14,6 +14,7 @@ __all__ = [
     "MetricsWriter",
     "Progress",
     "RunDirectory",
+    "drawing",
     "format_summary",
     "peak_memory_bytes",
     "plot_metric",

@@ -17,10 +17,11 @@ def format_summary(
     """Returns the summary of a run, for one screen of 80 columns by 24 lines.
 
     Args:
-        summary: As in summary.json. In use are test_accuracy, test_rmse, test_loss, epsilon,
-            epsilon_rdp, delta, privacy_unit, rounds or steps, seconds_per_round or
-            seconds_per_step, wall_seconds, and model_parameters; what is missing or None is left
-            out.
+        summary: As in summary.json. In use are test_accuracy, test_rmse, test_loss, those with
+            secure_ and plaintext_ before accuracy and rmse, agreement, max_abs_error, bytes_sent,
+            epsilon, epsilon_rdp, delta, privacy_unit, rounds or steps, seconds_per_round,
+            seconds_per_step or seconds_per_batch, examples_per_second, wall_seconds, and
+            model_parameters; what is missing or None is left out.
         files: What the run wrote. Each path takes a line, or, where that is too much for the
             screen, they stand in columns under their common folder.
         privacy_text: What the epsilon means, in words. What does not fit on the screen is cut,
@@ -78,6 +79,12 @@ def _results(summary):
             rows.append((title, show(summary[name])))
 
     add("test accuracy", "test_accuracy", "{:.2%}".format)
+    for measure, show in (("accuracy", "{:.2%}".format), ("rmse", "{:.4g}".format)):
+        add(f"{measure} on shares", f"secure_{measure}", show)
+        add(f"{measure} in the clear", f"plaintext_{measure}", show)
+    add("same answers", "agreement", "{:.2%}".format)
+    add("largest error", "max_abs_error", "{:.2g}".format)
+    add("sent", "bytes_sent", lambda count: f"{count / 1e6:,.1f} MB by all parties")
     add("test RMSE", "test_rmse", "{:.4g}".format)
     add("test loss", "test_loss", "{:.4g}".format)
     add("epsilon", "epsilon", lambda epsilon: f"{epsilon:.4g}{_conditions(summary)}")
@@ -104,7 +111,9 @@ def _time(summary):
     parts = []
     if summary.get("wall_seconds") is not None:
         parts.append(duration(summary["wall_seconds"]))
-    for unit in ("round", "step"):
+    if summary.get("examples_per_second") is not None:
+        parts.append(f"{summary['examples_per_second']:.4g} examples a second")
+    for unit in ("round", "step", "batch"):
         if summary.get(f"{unit}s") is not None:
             parts.append(f"{summary[f'{unit}s']} {unit}s")
         if summary.get(f"seconds_per_{unit}") is not None:

@@ -52,6 +52,10 @@ class ABY3(tfe.protocol.ABY3):
             self.initialize_keys()
         return keys
 
+    def conv2d_channels_last(self, x, kernel, strides, padding):
+        """Convolves images [batch, height, width, channels] with a kernel (HWIO), both private."""
+        return fused.conv2d(self, x, kernel, strides, padding, data_format="NHWC")
+
     def dispatch(self, base_name, *args, container=None, **kwargs):
         """Finds the function for the kinds of the tensors, a fused one where there is one."""
         kinds = [arg.dispatch_id for arg in args if hasattr(arg, "dispatch_id")]

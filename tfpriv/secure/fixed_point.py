@@ -4,6 +4,7 @@ import math
 
 import tensorflow as tf
 
+from tfpriv.secure.engine import tfe
 from tfpriv.secure.parties import CLIENT
 
 _FACTOR_BITS = 14
@@ -30,14 +31,19 @@ def share(prot, values: tf.Tensor, owner: str = CLIENT):
 
 def publish(prot, values: tf.Tensor):
     """Returns `values`, rounded to the grid, as a tensor that all servers know."""
-    return prot.define_public_input(CLIENT, lambda: _on_grid(prot, values))
+    with tf.device(tfe.get_config().get_player(CLIENT).device_name):
+        rounded = _on_grid(prot, values)
+    return prot.define_constant(rounded)
 
 
 def reveal(prot, x, player: str = CLIENT) -> tf.Tensor:
     """Returns what `x` shares, put together at one player only."""
-    player = _player(player)
+    player = tfe.get_config().get_player(player)
     with tf.device(player.device_name):
-        elements = prot._reconstruct(x.unwrapped, player, x.share_type)
+        if isinstance(prot, tfe.protocol.ABY3):
+            elements = prot._reconstruct(x.unwrapped, player, x.share_type)
+        else:
+            elements = prot._reconstruct(*x.unwrapped)
         return prot._decode(elements, x.is_scaled)
 
 
@@ -59,6 +65,11 @@ def product(prot, x, y):
 def matmul(prot, x, y):
     """Returns the matrix product at twice the scale: exact, to be truncated later."""
     return scaled(prot, prot.matmul(raw(prot, x), raw(prot, y)))
+
+
+def at_twice_the_scale(prot, x):
+    """Returns the same numbers as a `product` has them."""
+    return x * prot.define_constant(prot.fixedpoint_config.scaling_factor, apply_scaling=False)
 
 
 def multiply(prot, x, factor: float):
@@ -83,9 +94,3 @@ def _on_grid(prot, values):
     # tf-encrypted's encoding cuts off what the grid cannot hold, towards zero.
     scale = float(prot.fixedpoint_config.scaling_factor)
     return tf.round(tf.cast(values, tf.float64) * scale) / scale
-
-
-def _player(name):
-    from tfpriv.secure.engine import tfe
-
-    return tfe.get_config().get_player(name)

@@ -3,10 +3,8 @@
 import contextlib
 
 from tfpriv.secure.aby3 import ABY3
-from tfpriv.secure.engine import tfe
+from tfpriv.secure.engine import tensors, tfe
 from tfpriv.secure.parties import SERVERS, Parties
-
-NAMES = ("aby3", "securenn")
 
 
 @contextlib.contextmanager
@@ -16,7 +14,7 @@ def running(name: str, parties: Parties):
     Graphs that the protocol's tensors are in may be run inside the context only.
 
     Args:
-        name: One of NAMES.
+        name: "aby3" or "securenn".
         parties: Who computes.
 
     Yields:
@@ -27,7 +25,7 @@ def running(name: str, parties: Parties):
         if name == "aby3":
             protocol = ABY3(*SERVERS)
         else:
-            protocol = tfe.protocol.SecureNN(*SERVERS)
+            protocol = tfe.protocol.SecureNN(fixedpoint_config=tensors.fixed64_ni)
         tfe.set_protocol(protocol)
         yield protocol
     finally:
