@@ -5,9 +5,9 @@ which is a third of the work of a dense network, and compare anew in the backwar
 forward pass compared. These are made of its protocol's operations, keep the bits of each
 comparison, and read Keras's layout: [batch, height, width, channels], kernels [h, w, in, out].
 
-A layer's `forward` takes its weights and its input and returns the output and what `backward` needs;
-`backward` returns the gradients of the weights, summed over the batch and at twice the scale (see
-`fixed_point.product`), and of the input.
+A layer's `forward` takes its weights and its input and returns the output and what is needed on the
+way back. From the gradient of the output, `gradients` makes those of the weights, summed over the
+batch and at twice the scale (see `fixed_point.product`), and `d_input` that of the input.
 """
 
 import dataclasses
@@ -16,8 +16,9 @@ import tensorflow as tf
 
 from tfpriv.errors import UserError
 from tfpriv.secure import fixed_point
+from tfpriv.secure.network import in_order
 
-KNOWN = ("Dense", "Conv2D", "MaxPooling2D", "Flatten", "ReLU", "Activation", "InputLayer")
+KNOWN = ("Dense", "Conv2D", "MaxPooling2D", "Flatten", "ReLU", "Activation")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -30,12 +31,14 @@ class Dense:
         kernel, bias = weights
         return prot.matmul(x, kernel) + bias, x
 
-    def backward(self, prot, weights, x, d_y, wants_input):
-        gradients = [
+    def gradients(self, prot, weights, x, d_y):
+        return [
             fixed_point.matmul(prot, prot.transpose(x), d_y),
-            _at_twice_the_scale(prot, d_y.reduce_sum(axis=0)),
+            fixed_point.at_twice_the_scale(prot, d_y.reduce_sum(axis=0)),
         ]
-        return gradients, prot.matmul(d_y, prot.transpose(weights[0])) if wants_input else None
+
+    def d_input(self, prot, weights, x, d_y):
+        return prot.matmul(d_y, prot.transpose(weights[0]))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -59,20 +62,21 @@ class Conv2D:
         y = prot.matmul(patches, prot.reshape(kernel, [length, channels])) + bias
         return prot.reshape(y, [batch, height, width, channels]), (patches, x.shape)
 
-    def backward(self, prot, weights, cache, d_y, wants_input):
-        patches, x_shape = cache
+    def gradients(self, prot, weights, cache, d_y):
+        patches, _ = cache
         kernel, _ = weights
         batch, height, width, channels = (int(n) for n in d_y.shape)
         rows = prot.reshape(d_y, [batch * height * width, channels])
         d_kernel = fixed_point.matmul(prot, prot.transpose(patches), rows)
-        gradients = [
+        return [
             prot.reshape(d_kernel, [int(n) for n in kernel.shape]),
-            _at_twice_the_scale(prot, rows.reduce_sum(axis=0)),
+            fixed_point.at_twice_the_scale(prot, rows.reduce_sum(axis=0)),
         ]
-        return gradients, self._d_input(prot, kernel, d_y, x_shape) if wants_input else None
 
-    def _d_input(self, prot, kernel, d_y, x_shape):
-        """The convolution of the spread-out gradient with the kernel, turned around."""
+    def d_input(self, prot, weights, cache, d_y):
+        # The convolution of the spread-out gradient with the kernel, turned around.
+        kernel, _ = weights
+        _, x_shape = cache
         d_y = prot.transpose(d_y, perm=[1, 2, 0, 3])
         if self.strides[0] > 1:
             d_y = prot.expand(d_y, self.strides[0])
@@ -103,7 +107,6 @@ class MaxPooling2D:
     num_weights = 0
 
     def forward(self, prot, weights, x):
-        del weights
         batch, height, width, channels = (int(n) for n in x.shape)
         rows, columns = height // self.size[0], width // self.size[1]
         inside = x[:, : rows * self.size[0], : columns * self.size[1], :]
@@ -122,10 +125,10 @@ class MaxPooling2D:
             count -= half
         return prot.reshape(values, [batch, rows, columns, channels]), (bits, x.shape)
 
-    def backward(self, prot, weights, cache, d_y, wants_input):
-        del weights
-        if not wants_input:
-            return [], None
+    def gradients(self, prot, weights, cache, d_y):
+        return []
+
+    def d_input(self, prot, weights, cache, d_y):
         bits, x_shape = cache
         batch, rows, columns, channels = (int(n) for n in d_y.shape)
         d = prot.expand_dims(d_y, 0)
@@ -140,7 +143,7 @@ class MaxPooling2D:
         height, width = rows * self.size[0], columns * self.size[1]
         d_x = prot.reshape(grid, [batch, height, width, channels])
         missing = [[0, 0], [0, int(x_shape[1]) - height], [0, int(x_shape[2]) - width], [0, 0]]
-        return [], prot.pad(d_x, missing)
+        return prot.pad(d_x, missing)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -150,12 +153,13 @@ class ReLU:
     num_weights = 0
 
     def forward(self, prot, weights, x):
-        del weights
         return prot.relu_with_cmp(x)
 
-    def backward(self, prot, weights, positive, d_y, wants_input):
-        del weights
-        return [], prot.mul_ab(d_y, positive) if wants_input else None
+    def gradients(self, prot, weights, positive, d_y):
+        return []
+
+    def d_input(self, prot, weights, positive, d_y):
+        return prot.mul_ab(d_y, positive)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -165,16 +169,17 @@ class Flatten:
     num_weights = 0
 
     def forward(self, prot, weights, x):
-        del weights
         shape = [int(n) for n in x.shape]
         length = 1
         for n in shape[1:]:
             length *= n
         return prot.reshape(x, [shape[0], length]), shape
 
-    def backward(self, prot, weights, shape, d_y, wants_input):
-        del weights
-        return [], prot.reshape(d_y, shape) if wants_input else None
+    def gradients(self, prot, weights, shape, d_y):
+        return []
+
+    def d_input(self, prot, weights, shape, d_y):
+        return prot.reshape(d_y, shape)
 
 
 def from_keras(model: tf.keras.Model) -> list:
@@ -184,10 +189,8 @@ def from_keras(model: tf.keras.Model) -> list:
         UserError: if a layer, or a setting of one, has no form on shares here; it is named.
     """
     layers = []
-    for layer in _single_path(model):
+    for layer in in_order(model):
         kind = type(layer).__name__
-        if kind == "InputLayer":
-            continue
         if kind == "Dense":
             _refuse(layer, not layer.use_bias, "no bias", "use_bias=True")
             _refuse(layer, len(layer.input_shape) != 2, "inputs of several axes", "Flatten first")
@@ -219,31 +222,6 @@ def from_keras(model: tf.keras.Model) -> list:
     return layers
 
 
-def _single_path(model):
-    """Returns the layers of a model in which each feeds the next."""
-    if isinstance(model, tf.keras.Sequential):
-        layers = model.layers
-    elif model._is_graph_network and len(model.inputs) == len(model.outputs) == 1:
-        layers = model.layers
-        for before, after in zip(layers, layers[1:], strict=False):
-            nodes = after.inbound_nodes
-            fed_by = [node.inbound_layers for node in nodes]
-            if len(nodes) != 1 or fed_by[0] is not before:
-                raise UserError(
-                    f"layer {after.name} of the model is not fed by the one before it alone; train "
-                    "a tf.keras.Sequential model on shares."
-                )
-    else:
-        raise UserError(
-            "the model has no layers in a row that can be read; train a tf.keras.Sequential model "
-            "on shares."
-        )
-    flat = []
-    for layer in layers:
-        flat += _single_path(layer) if isinstance(layer, tf.keras.Model) else [layer]
-    return flat
-
-
 def _activation(layer):
     activation = getattr(layer, "activation", None)
     if activation is None or activation is tf.keras.activations.linear:
@@ -267,7 +245,3 @@ def _refuse(layer, is_so, what, remedy):
 
 def _refuse_channels_first(layer):
     _refuse(layer, layer.data_format != "channels_last", "channels first", "channels_last")
-
-
-def _at_twice_the_scale(prot, x):
-    return x * prot.define_constant(prot.fixedpoint_config.scaling_factor, apply_scaling=False)
