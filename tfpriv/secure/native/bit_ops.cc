@@ -51,8 +51,9 @@ template <typename Word>
 Word Gather(Word x, int bits, int start, int stride) {
   if (stride == 2) return static_cast<Word>(CompressEven(static_cast<uint64_t>(x) >> start));
   Word gathered = 0;
-  for (int from = start, to = 0; from < bits; from += stride, ++to) {
-    gathered |= static_cast<Word>(static_cast<Word>(x >> from) & 1) << to;
+  int to = 0;
+  for (int64_t from = start; from < bits; from += stride) {
+    gathered |= static_cast<Word>(static_cast<Word>(x >> from) & 1) << to++;
   }
   return gathered;
 }

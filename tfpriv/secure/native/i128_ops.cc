@@ -216,10 +216,8 @@ uint128 Gather(uint128 x, int start, int stride) {
   if (start >= kBits) return 0;
   if (stride == 2) return CompressEven(x >> start);
   uint128 gathered = 0;
-  for (int from = start, to = 0; from < kBits; from += stride, ++to) {
-    gathered |= ((x >> from) & 1) << to;
-    if (stride >= kBits) break;  // or `from` could overflow
-  }
+  int to = 0;
+  for (int64_t from = start; from < kBits; from += stride) gathered |= ((x >> from) & 1) << to++;
   return gathered;
 }
 

@@ -60,7 +60,7 @@ def test_indices_of_set_bits_are_xored(ops, dtype):
     assert_same(ops.xor_indices(values), np.array(expected, dtype))
 
 
-@pytest.mark.parametrize("stride", [1, 2, 3, 4, 5, 8, 63, 64, 100])
+@pytest.mark.parametrize("stride", [1, 2, 3, 4, 5, 8, 63, 64, 100, 2**31 - 1])
 @pytest.mark.parametrize("dtype", TYPES)
 def test_bits_are_gathered(ops, dtype, stride):
     values = examples(dtype)
@@ -70,8 +70,9 @@ def test_bits_are_gathered(ops, dtype, stride):
 
     for start in [0, 1, 2, 7, 8, 63, 64, 2**31 - 1]:
         assert_same(ops.bit_gather(values, start, stride), gathered(start))
-    expected = np.stack([gathered(start) for start in range(stride)])
-    assert_same(ops.bit_split_and_gather(values, stride), expected)
+    if stride <= 100:
+        expected = np.stack([gathered(start) for start in range(stride)])
+        assert_same(ops.bit_split_and_gather(values, stride), expected)
 
 
 @pytest.mark.parametrize("dtype", TYPES)

@@ -1,4 +1,5 @@
 import concurrent.futures
+import fcntl
 import os
 import resource
 import stat
@@ -82,6 +83,19 @@ def test_records_of_many_threads_stay_whole(ops, path):
     with concurrent.futures.ThreadPoolExecutor(8) as pool:
         list(pool.map(lambda record: ops.write_record(str(path), record, append=True), records))
     assert sorted(read(path)) == records
+
+
+def test_record_waits_until_another_is_whole(ops, path):
+    ops.write_record(str(path), b"first", append=True)
+    with path.open("rb") as other, concurrent.futures.ThreadPoolExecutor(1) as pool:
+        fcntl.flock(other, fcntl.LOCK_EX)
+        writing = pool.submit(ops.write_record, str(path), b"second", append=True)
+        with pytest.raises(concurrent.futures.TimeoutError):
+            writing.result(timeout=0.3)
+        assert read(path) == [b"first"]
+        fcntl.flock(other, fcntl.LOCK_UN)
+        writing.result(timeout=30)
+    assert read(path) == [b"first", b"second"]
 
 
 @pytest.mark.parametrize("append", [True, False])
