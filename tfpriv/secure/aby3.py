@@ -6,7 +6,7 @@ import weakref
 import tensorflow as tf
 
 from tfpriv.secure import fused
-from tfpriv.secure.engine import tfe
+from tfpriv.secure.engine import aby3_tensors, tfe
 
 
 def _of_graph(name):
@@ -51,6 +51,30 @@ class ABY3(tfe.protocol.ABY3):
             keys["drawing"] = True
             self.initialize_keys()
         return keys
+
+    def while_loop(self, cond, body, loop_vars):
+        """`tf.while_loop` over private, public and plain tensors.
+
+        tf-encrypted builds the loop from parts of TensorFlow that are not there any more.
+        """
+
+        def plain(values):
+            return [v.bone if isinstance(v, aby3_tensors.ABY3Tensor) else v for v in values]
+
+        def wrapped(values):
+            kind = aby3_tensors.ABY3TensorBone
+            return [self.from_bone(v) if isinstance(v, kind) else v for v in values]
+
+        if tf.executing_eagerly():
+            while cond(*loop_vars):
+                loop_vars = body(*loop_vars)
+            return loop_vars
+        result = tf.while_loop(
+            lambda *values: cond(*wrapped(values)),
+            lambda *values: plain(body(*wrapped(values))),
+            plain(loop_vars),
+        )
+        return wrapped(result)
 
     def conv2d_channels_last(self, x, kernel, strides, padding):
         """Convolves images [batch, height, width, channels] with a kernel (HWIO), both private."""

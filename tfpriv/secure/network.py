@@ -220,7 +220,7 @@ def _batch_normalization(layer):
         summand += layer.beta.numpy()
 
     def compute(protocol, x, weights):
-        return protocol.mul(x, _spread(protocol, weights[0], x.shape)) + weights[1]
+        return protocol.mul(x, _spread(weights[0], x)) + weights[1]
 
     stage = Stage(
         name=layer.name,
@@ -232,9 +232,9 @@ def _batch_normalization(layer):
     return [stage]
 
 
-def _spread(protocol, x, shape):
-    """Repeats a vector along the axes before its own, which shares do by a sum with zeros."""
-    return x + protocol.define_constant(np.zeros(_static(shape)))
+def _spread(vector, like):
+    """Repeats a shared vector along the axes before its own, to the shape of another tensor."""
+    return vector + (like - like)
 
 
 # --- Layers without ------------------------------------------------------------------------------
@@ -247,7 +247,11 @@ def _activation(layer, function):
     known = {
         "relu": (lambda protocol, x, _: protocol.relu(x), lambda x, _: np.maximum(x, 0)),
         "sigmoid": (lambda protocol, x, _: protocol.sigmoid(x), lambda x, _: 1 / (1 + np.exp(-x))),
-        "softmax": (lambda protocol, x, _: protocol.softmax(x), lambda x, _: softmax(x)),
+        "softmax": (
+            # The maximum by a tree: tf-encrypted's default sorts in a loop.
+            lambda protocol, x, _: protocol.softmax(x, max_method="tree"),
+            lambda x, _: softmax(x),
+        ),
     }
     if name not in known or function is not getattr(tf.keras.activations, name, None):
         raise UserError(

@@ -322,3 +322,13 @@ def test_shares_of_different_shapes_are_refused(aby3):
             strides=[1, 1],
             padding="SAME",
         )
+
+
+def test_a_loop_sorts_on_shares(aby3):
+    x = values(-5, 5, (16,))
+
+    @tf.function(autograph=False)
+    def run(v):
+        return fixed_point.reveal(aby3, aby3.sort(fixed_point.share(aby3, v), 0))
+
+    np.testing.assert_allclose(run(tf.constant(x)), np.sort(x), atol=4e-5)
