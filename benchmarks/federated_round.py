@@ -242,7 +242,8 @@ def _quartiles(values):
     return statistics.quantiles(values, n=4, method="inclusive") if values[1:] else values * 3
 
 
-def _processor():
+def processor() -> str:
+    """Returns what the processor calls itself."""
     for line in pathlib.Path("/proc/cpuinfo").read_text().splitlines():
         if line.startswith("model name"):
             return line.partition(":")[2].strip()
@@ -304,7 +305,7 @@ def main(_) -> None:
         return
     results = {
         "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
-        "processor": _processor(),
+        "processor": processor(),
         "cores_of_the_machine": os.cpu_count(),
         "versions": provenance.versions(),
         "load_average_before": os.getloadavg(),

@@ -1,0 +1,69 @@
+"""Times a step of training on shares: tf-encrypted's own networks, batches of 128.
+
+  python -m benchmarks.secure_training
+  python -m benchmarks.secure_training --update_secure_training
+
+The second measures nothing and writes the results file's figures into the README. All parties run
+in one process; each measurement is a process of its own. The networks are those of tf-encrypted's
+table: logistic regression, A (784-128-128-10), D (one convolution), and B and C (two convolutions
+with maxima); SGD with momentum.
+"""
+
+import json
+import pathlib
+
+from absl import app, flags
+
+from benchmarks import secure
+from tfpriv import files
+
+AIMS = {("A", 128): 1.5, ("D", 128): 5}
+RESULTS = str(pathlib.Path(__file__).parent / "results" / "secure_training.json")
+
+_UPDATE = flags.DEFINE_boolean(
+    "update_secure_training", False, "Measure nothing; write --training_output into README.md."
+)
+_OUTPUT = flags.DEFINE_string("training_output", RESULTS, "The file for the results.")
+_QUICK = flags.DEFINE_boolean("training_quick", False, "Few and small measurements, as a test.")
+
+
+def jobs(quick: bool) -> list[dict]:
+    """Returns what is measured, the slowest last."""
+    if quick:
+        return [_job("logistic", "tfpriv", 1, 3)]
+    ours = [
+        _job(network, "tfpriv", cores, repetitions)
+        for network, repetitions in (("logistic", 30), ("A", 20), ("D", 15), ("B", 5), ("C", 4))
+        for cores in (1, 2)
+    ]
+    return [*ours, *(_job(network, "tf-encrypted", 1, 3) for network in ("logistic", "A", "D"))]
+
+
+def _job(network, engine, cores, repetitions):
+    return {
+        "job": "training",
+        "model": network,
+        "batch_size": 128,
+        "protocol": "aby3",
+        "engine": engine,
+        "cores": cores,
+        "repetitions": repetitions,
+    }
+
+
+def main(_) -> None:
+    """Measures and writes the results, or writes the table."""
+    if not _UPDATE.value:
+        secure.measure_all(jobs(_QUICK.value), _OUTPUT.value)
+        return
+    results = json.loads(pathlib.Path(_OUTPUT.value).read_text())
+    files.replace_between(
+        "README.md",
+        "<!-- secure training -->",
+        "<!-- /secure training -->",
+        secure.table(results, AIMS),
+    )
+
+
+if __name__ == "__main__":
+    app.run(main)
