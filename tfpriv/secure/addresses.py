@@ -18,6 +18,9 @@ CLIENT = "client"
 # The name that TensorFlow's devices have for the servers.
 JOB = "tfe"
 
+# gRPC's variable for hosts that no web proxy is asked for.
+NO_PROXY = "no_grpc_proxy"
+
 THREAT_MODEL = """\
 What is assumed: the three servers follow the protocol and no two of them put what they see
 together (semi-honest, not colluding). The client decides what is computed: it builds the graph that
@@ -126,10 +129,9 @@ def _is_loopback(host):
 
 def avoid_proxies(addresses: dict[str, str]) -> None:
     """Keeps gRPC, in this process, from sending what goes to these hosts through a web proxy."""
-    name = "no_grpc_proxy"
-    avoided = os.environ.get(name) or os.environ.get("no_proxy")
+    avoided = os.environ.get(NO_PROXY) or os.environ.get("no_proxy")
     hosts = sorted(map(host_of, addresses.values()))
-    os.environ[name] = ",".join([avoided, *hosts] if avoided else hosts)
+    os.environ[NO_PROXY] = ",".join([avoided, *hosts] if avoided else hosts)
 
 
 def version() -> str:

@@ -67,6 +67,8 @@ class Player:
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
+                # TensorFlow, once imported here, has set it to less.
+                env=os.environ | {"TF_CPP_MIN_LOG_LEVEL": "3"},
                 # Ctrl-C reaches the client alone.
                 start_new_session=True,
                 preexec_fn=die_with_parent,

@@ -19,6 +19,9 @@ from tfpriv.secure import addresses
 # The variable, in a server's own memory, that says what it runs.
 VERSION_VARIABLE = "tfpriv_version"
 
+# As the only device filter of a session: the server that is asked answers for itself alone.
+NO_OTHERS = "/job:none"
+
 
 def start(config: str, name: str, *, trusted_network: bool = False):
     """Starts a server in this process, for as long as the process lives.
@@ -60,7 +63,7 @@ def start(config: str, name: str, *, trusted_network: bool = False):
         raise UserError(
             f"{name} cannot listen on port {port} ({error.message}); choose another in {config}."
         ) from error
-    _show_version(server.target, addresses.SERVERS.index(name), version)
+    _show_version(server.target, version)
     _say(f"{name} is ready: {version}, process {os.getpid()}.")
     return server
 
@@ -78,14 +81,14 @@ def _claim(name, port):
             ) from error
 
 
-def _show_version(target, task, version):
+def _show_version(target, version):
     import tensorflow as tf
 
     with tf.Graph().as_default():
         variable = tf.compat.v1.get_variable(
             VERSION_VARIABLE, initializer=version, use_resource=False
         )
-        alone = tf.compat.v1.ConfigProto(device_filters=[f"/job:{addresses.JOB}/task:{task}"])
+        alone = tf.compat.v1.ConfigProto(device_filters=[NO_OTHERS])
         with tf.compat.v1.Session(target, config=alone) as session:
             session.run(variable.initializer)
 

@@ -140,26 +140,24 @@ def _greet(name, address, seconds):
             ) from None
     task = SERVERS.index(name)
     config = tf.compat.v1.ConfigProto(
-        device_filters=[f"/job:{addresses.JOB}/task:{task}"],
+        device_filters=[player.NO_OTHERS],
         operation_timeout_in_ms=max(1, int(1000 * (deadline - time.monotonic()))),
     )
     with tf.Graph().as_default():
-        with tf.device(f"/job:{addresses.JOB}/task:{task}"):
-            version = tf.compat.v1.get_variable(
-                player.VERSION_VARIABLE, shape=(), dtype=tf.string, use_resource=False
-            )
+        version = tf.compat.v1.get_variable(
+            player.VERSION_VARIABLE, shape=(), dtype=tf.string, use_resource=False
+        )
         while True:
             try:
                 with tf.compat.v1.Session(f"grpc://{address}", config=config) as session:
-                    devices = {device.name: device for device in session.list_devices()}
-                    if _DEVICE.format(task) not in devices:
-                        raise PartyError(
-                            f"{where} is another party ({', '.join(devices)}); give all parties "
-                            "the same players file."
-                        )
-                    return _Greeting(
-                        session.run(version).decode(), devices[_DEVICE.format(task)].incarnation
+                    runs = session.run(version).decode()
+                    (device,) = session.list_devices()
+                if device.name != _DEVICE.format(task):
+                    raise PartyError(
+                        f"{where} is another server, {device.name}; give all parties the same "
+                        "players file."
                     )
+                return _Greeting(runs, device.incarnation)
             except tf.errors.OpError as error:
                 # A server listens a moment before it can say its version.
                 waiting = isinstance(error, tf.errors.FailedPreconditionError)
