@@ -29,6 +29,7 @@ _LARGEST_D = {objectives.SOFTMAX: 1.0, objectives.SIGMOID: 1.0, objectives.SQUAR
 # Squared norms below these keep all sums and products below within the ring.
 _LARGEST_INPUT = 2.0**18
 _LARGEST_GRADIENT = 2.0**26
+_MOST_LAYERS = 8
 _BITS = 24
 
 
@@ -40,6 +41,8 @@ def refuse_other_layers(network: list, name: str) -> None:
                 f"{name} has a {type(layer).__name__} layer, and gradients are clipped on shares "
                 "in dense layers only; use --network=logistic or A, or a model of dense layers."
             )
+    if sum(isinstance(layer, layers.Dense) for layer in network) > _MOST_LAYERS:
+        raise UserError(f"{name} has more than {_MOST_LAYERS} dense layers; use fewer.")
 
 
 def refuse_overflow(network: list, weights: list[np.ndarray], shape, largest, objective) -> None:
@@ -57,18 +60,18 @@ def refuse_overflow(network: list, weights: list[np.ndarray], shape, largest, ob
     Raises:
         UserError: if the weights are too large.
     """
+    if not all(np.isfinite(weight).all() for weight in weights):
+        raise UserError("training diverged: the weights are not finite; lower --learning_rate.")
     kernels, biases = weights[0::2], weights[1::2]
     inputs = [largest * math.sqrt(math.prod(shape))]
     norms = [float(np.linalg.norm(kernel, 2)) for kernel in kernels]
-    for norm, bias in zip(norms, biases, strict=True):
+    for norm, bias in zip(norms[:-1], biases[:-1], strict=True):
+        # One more, for the rounding of each layer.
         inputs.append(inputs[-1] * norm + float(np.linalg.norm(bias)) + 1)
-    gradient = _LARGEST_D[objective] * math.sqrt(len(biases[-1]))
-    gradients = [gradient]
+    gradients = [_LARGEST_D[objective] * math.sqrt(len(biases[-1]))]
     for norm in reversed(norms[1:]):
         gradients.append(gradients[-1] * norm + 1)
-    if not (
-        max(inputs) ** 2 < _LARGEST_INPUT and max(gradients) ** 2 < _LARGEST_GRADIENT
-    ):  # False for NaN, too.
+    if max(inputs) ** 2 >= _LARGEST_INPUT or max(gradients) ** 2 >= _LARGEST_GRADIENT:
         raise UserError(
             "the weights have grown until a clipped gradient could overflow on shares (some "
             f"example could have activations of norm {max(inputs):.3g}); lower --learning_rate."
