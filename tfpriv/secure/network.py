@@ -13,11 +13,13 @@ import numpy as np
 import tensorflow as tf
 
 from tfpriv.errors import UserError
+from tfpriv.secure import piecewise
 
+_RISING = ("relu", "tanh", "sigmoid")
 LAYERS = (
     "Dense, Conv2D, DepthwiseConv2D, MaxPooling2D, AveragePooling2D, GlobalMaxPooling2D, "
     "GlobalAveragePooling2D, BatchNormalization, Flatten, Reshape, Dropout, ReLU, Softmax, and the "
-    "activations relu, sigmoid and softmax"
+    "activations relu, tanh, sigmoid and softmax"
 )
 
 
@@ -78,7 +80,7 @@ def from_keras(model: tf.keras.Model, *, protocol: str, softmax: str = "reveal")
     stages = []
     for layer in layers:
         stages += _stages(layer)
-    stages = _pool_before_relu(_fold_normalization(stages))
+    stages = _pool_before_activation(_fold_normalization(stages))
     opened = None
     if stages and stages[-1].kind in ("softmax", "sigmoid") and softmax == "reveal":
         opened = stages.pop().kind
@@ -246,7 +248,8 @@ def _activation(layer, function):
     name = getattr(function, "__name__", str(function))
     known = {
         "relu": (lambda protocol, x, _: protocol.relu(x), lambda x, _: np.maximum(x, 0)),
-        "sigmoid": (lambda protocol, x, _: protocol.sigmoid(x), lambda x, _: 1 / (1 + np.exp(-x))),
+        "tanh": (_smooth("tanh"), lambda x, _: np.tanh(x)),
+        "sigmoid": (_smooth("sigmoid"), lambda x, _: 1 / (1 + np.exp(-x))),
         "softmax": (
             # The maximum by a tree: tf-encrypted's default sorts in a loop.
             lambda protocol, x, _: protocol.softmax(x, max_method="tree"),
@@ -260,6 +263,15 @@ def _activation(layer, function):
         )
     compute, plain = known[name]
     return [Stage(name=f"{layer.name}: {name}", kind=name, compute=compute, plain=plain)]
+
+
+def _smooth(name):
+    def compute(protocol, x, _):
+        if hasattr(protocol, "b2a_single"):  # ABY3
+            return getattr(piecewise, name)(protocol, x)
+        return getattr(protocol, name)(x)
+
+    return compute
 
 
 def softmax(x: np.ndarray) -> np.ndarray:
@@ -483,10 +495,10 @@ def _fold_normalization(stages: Sequence[Stage]) -> list[Stage]:
     return folded
 
 
-def _pool_before_relu(stages: Sequence[Stage]) -> list[Stage]:
-    """Takes maxima before a ReLU: they are the same, and there are fewer numbers to compare."""
+def _pool_before_activation(stages: Sequence[Stage]) -> list[Stage]:
+    """Takes maxima before activations that rise: they are the same, of fewer numbers."""
     stages = list(stages)
     for i in range(len(stages) - 1):
-        if stages[i].kind == "relu" and stages[i + 1].kind == "max_pool":
+        if stages[i].kind in _RISING and stages[i + 1].kind == "max_pool":
             stages[i], stages[i + 1] = stages[i + 1], stages[i]
     return stages
