@@ -6,7 +6,7 @@ SHELL := /bin/bash
 .ONESHELL:
 .SILENT:
 .DEFAULT_GOAL := help
-.PHONY: help install demo test conformance lint format lock benchmark reproduce clean FORCE
+.PHONY: help install demo test conformance players lint format lock benchmark reproduce clean FORCE
 
 uv_version := 0.13.9
 python := .venv/bin/python
@@ -119,6 +119,9 @@ conformance: .venv/installed ## run tf-encrypted's own tests on our ops (4 minut
 	for protocol in $(PROTOCOL); do
 	  $(python) tests/conformance.py --protocol=$$protocol
 	done
+
+players: .venv/installed ## run the secure programs across three servers on this machine
+	$(python) -m tests.three_players
 
 lint: .venv/installed ## run the linter and check the formatting
 	$(python) -m ruff check .

@@ -6,7 +6,7 @@ import subprocess
 import pytest
 
 ROOT = pathlib.Path(__file__).parents[1]
-STEPS = ["install", "lint", "test", "conformance"]
+STEPS = ["install", "lint", "test", "conformance", "players"]
 
 
 def run_ci(folder, failing):

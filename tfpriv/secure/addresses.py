@@ -105,6 +105,20 @@ def host_of(address: str) -> str:
     return address.rpartition(":")[0].strip("[]")
 
 
+def check_port_is_free(name: str, port: int) -> None:
+    """Raises UserError if the party cannot listen on its port."""
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind(("", port))
+            probe.listen()
+        except OSError as error:
+            raise UserError(
+                f"{name} cannot listen on port {port} ({error.strerror}); end what uses it, or "
+                "choose another port in the players file of every party."
+            ) from error
+
+
 def refuse_networks(addresses: dict[str, str], *, trusted_network: bool) -> None:
     """Raises UserError if an address is not loopback and the network is not said to be trusted."""
     if trusted_network:

@@ -7,7 +7,6 @@ players.json says where the servers are: {"server0": "host:port", "server1": ...
 
 import os
 import signal
-import socket
 import sys
 
 from absl import app, flags
@@ -47,7 +46,7 @@ def start(config: str, name: str, *, trusted_network: bool = False):
     for variable in ("grpc_proxy", "https_proxy", "http_proxy"):
         os.environ.pop(variable, None)
     port = addresses.port_of(found[name])
-    _claim(name, port)
+    addresses.check_port_is_free(name, port)
     _say(f"{name} of {config}: starting on port {port}.\n{addresses.THREAT_MODEL}")
     version = addresses.version()
 
@@ -66,19 +65,6 @@ def start(config: str, name: str, *, trusted_network: bool = False):
     _show_version(server.target, version)
     _say(f"{name} is ready: {version}, process {os.getpid()}.")
     return server
-
-
-def _claim(name, port):
-    with socket.socket() as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind(("", port))
-            probe.listen()
-        except OSError as error:
-            raise UserError(
-                f"{name} cannot listen on port {port} ({error.strerror}); end what uses it, or "
-                "choose another port in the players file of every party."
-            ) from error
 
 
 def _show_version(target, version):

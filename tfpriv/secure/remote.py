@@ -63,6 +63,8 @@ def connect(
     addresses.refuse_networks(found, trusted_network=trusted_network)
     addresses.avoid_proxies(found)
     client = found.pop(CLIENT, None)
+    if client:
+        addresses.check_port_is_free(CLIENT, addresses.port_of(client))
     version = addresses.version()
     with concurrent.futures.ThreadPoolExecutor(len(SERVERS)) as pool:
         greeted = list(pool.map(lambda name: _greet(name, found[name], answer_seconds), SERVERS))

@@ -32,6 +32,7 @@ import json, os, sys, time
 from tfpriv import environment
 environment.quiet_tensorflow()
 import numpy as np
+import psutil
 import tensorflow as tf
 from tfpriv.errors import UserError
 from tfpriv.secure import native, parties, protocols, remote, watch
@@ -99,6 +100,18 @@ def servers():
     assert [p.pid for p in psutil.process_iter(["cmdline"]) if folder in str(p.info)] == []
 
 
+def altered(servers, folder, **changes):
+    """Writes a players file with other addresses, None for a port that nobody uses; returns it."""
+    with socket.socket() as unused:
+        unused.bind(("localhost", 0))
+        port = unused.getsockname()[1]
+    found = json.loads(servers[0].read_text())
+    found |= {name: address or f"localhost:{port}" for name, address in changes.items()}
+    path = folder / "players.json"
+    path.write_text(json.dumps(found))
+    return path, port
+
+
 def start_again(servers, name):
     config, started = servers
     started[name].end()
@@ -142,9 +155,12 @@ def ending(process):
     return process.returncode, error, time.monotonic() - start
 
 
-def test_result_is_the_local_one_and_each_server_draws_its_own_randomness(servers):
+def test_result_is_the_local_one_and_each_server_draws_its_own_randomness(servers, tmp_path):
+    path, port = altered(servers, tmp_path, client=None)
     code = """
 def work(them, compute):
+    listening = psutil.Process().net_connections("tcp")
+    tell([c.laddr.port for c in listening if c.status == psutil.CONN_LISTEN])
     compute()
     before = seeds(them)
     result = compute().numpy()
@@ -165,10 +181,11 @@ def work(them, compute):
 
 main()
 """
-    with client(servers[0], code) as process:
+    with client(path, code) as process:
         out, error = process.communicate(timeout=90)
     assert (process.returncode, error) == (0, "")
-    drawn, *rest = out.splitlines()
+    listening, drawn, *rest = out.splitlines()
+    assert listening == f"[{port}]"
     assert rest == ["InvalidArgumentError", "done"]
     drawn = json.loads(drawn)
     assert drawn.pop("client") == 0
@@ -240,12 +257,7 @@ def test_silent_server_ends_the_client_and_ctrl_c_ends_one_that_waits(servers):
 
 
 def test_server_that_was_never_started_is_named(servers, tmp_path):
-    found = json.loads(servers[0].read_text())
-    with socket.socket() as unused:
-        unused.bind(("localhost", 0))
-        found["server1"] = f"localhost:{unused.getsockname()[1]}"
-    path = tmp_path / "players.json"
-    path.write_text(json.dumps(found))
+    path, _ = altered(servers, tmp_path, server1=None)
     with pytest.raises(PartyError, match=r"server1 at localhost:\d+ does not answer \(waited 1 s"):
         remote.connect(path, answer_seconds=1)
 
@@ -262,9 +274,7 @@ def test_server_that_hangs_from_the_start_is_named(servers):
 
 def test_servers_that_were_mixed_up_are_named(servers, tmp_path):
     found = json.loads(servers[0].read_text())
-    found["server0"], found["server2"] = found["server2"], found["server0"]
-    path = tmp_path / "players.json"
-    path.write_text(json.dumps(found))
+    path, _ = altered(servers, tmp_path, server0=found["server2"], server2=found["server0"])
     with pytest.raises(PartyError, match=r"server0 at .* is another server, .*task:2/"):
         remote.connect(path, answer_seconds=5)
 
@@ -286,12 +296,19 @@ def test_what_is_no_player_is_refused(servers, tmp_path):
     other = grpc.server(futures.ThreadPoolExecutor(1))
     port = other.add_insecure_port("localhost:0")
     other.start()
-    found = json.loads(servers[0].read_text()) | {"server2": f"localhost:{port}"}
-    path = tmp_path / "players.json"
-    path.write_text(json.dumps(found))
+    path, _ = altered(servers, tmp_path, server2=f"localhost:{port}")
     with pytest.raises(PartyError, match=r"server2 at .* is no player of tfpriv"):
         remote.connect(path, answer_seconds=5)
     other.stop(None)
+
+
+def test_client_whose_port_is_taken_is_refused(servers, tmp_path):
+    path, port = altered(servers, tmp_path, client=None)
+    with socket.socket() as taken:
+        taken.bind(("", port))
+        taken.listen()
+        with pytest.raises(UserError, match=f"client cannot listen on port {port}"):
+            remote.connect(path)
 
 
 def test_client_refuses_a_network_without_trust(tmp_path):
