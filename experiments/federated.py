@@ -15,7 +15,7 @@ choices is an error.
 
 from absl import flags
 
-from experiments import program
+from experiments import program, secure_evaluation
 from experiments.program import Help
 from tfpriv import datasets, federated, models, runs
 from tfpriv.federated import config
@@ -164,13 +164,17 @@ _HELPS = {
 
 def main() -> None:
     """Trains as the flags say and prints the summary."""
-    run = federated.run(program.config_from_flags(federated.FederatedConfig))
+    secure_evaluation.prepare()
+    config = program.config_from_flags(federated.FederatedConfig)
+    run = federated.run(config, secure_evaluation.check_model)
+    secure_evaluation.finish(run, config.data_dir)
     text = (run.path / "privacy.txt").read_text()
     runs.print_safely(runs.format_summary(run.summary, run.files(), text))
 
 
 program.define_flags(federated.FederatedConfig, _HELPS)
 flags.adopt_module_key_flags(program)
+flags.adopt_module_key_flags(secure_evaluation)
 
 if __name__ == "__main__":
     program.run(main)

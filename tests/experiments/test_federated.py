@@ -15,6 +15,7 @@ from absl import flags
 from absl.testing import flagsaver
 
 import experiments.federated
+from tfpriv.errors import UserError
 from tfpriv.federated import FederatedConfig
 
 _ROOT = pathlib.Path(__file__).parents[2]
@@ -179,3 +180,32 @@ def test_a_refusal_of_the_model_is_one_sentence_too(tmp_path):
     assert ended.returncode == 2
     assert ended.stderr.startswith("error: --model=perceptron is not known")
     assert ended.stderr.count("\n") == 1
+
+
+def test_a_run_can_end_with_an_evaluation_on_shares(tmp_path):
+    _main(tmp_path / "run", rounds=2, secure_evaluation="aby3", secure_examples=20)
+    summary = _summary(tmp_path / "run")
+    assert summary["agreement"] == 1
+    assert summary["secure_accuracy"] == summary["plaintext_accuracy"]
+    evaluation = _summary(tmp_path / "run" / "secure_evaluation")
+    assert evaluation["num_examples"] == 20 and evaluation["protocol"] == "aby3"
+
+
+def test_a_model_that_shares_cannot_hold_is_refused_before_training(tmp_path):
+    own = tmp_path / "own.py"
+    own.write_text(
+        "import tensorflow as tf\n"
+        "def build(shape, classes):\n"
+        "    layers = tf.keras.layers\n"
+        "    return tf.keras.Sequential([layers.Flatten(input_shape=shape),\n"
+        "        layers.LayerNormalization(), layers.Dense(classes)])\n"
+    )
+    with pytest.raises(UserError, match="LayerNormalization, which cannot be computed on shares"):
+        _main(tmp_path / "run", model=f"{own}:build", secure_evaluation="aby3")
+    assert not (tmp_path / "run").exists()
+
+
+def test_secure_examples_need_a_secure_evaluation(tmp_path):
+    with pytest.raises(UserError, match="no meaning without --secure_evaluation"):
+        _main(tmp_path / "run", secure_examples=20)
+    assert not (tmp_path / "run").exists()

@@ -6,6 +6,7 @@ import math
 import statistics
 import sys
 import time
+from collections.abc import Callable
 
 import tensorflow as tf
 
@@ -24,7 +25,9 @@ from tfpriv.federated.worker import Worker
 PROGRAM = "federated"
 
 
-def train(config: FederatedConfig, worker: Worker) -> runs.RunDirectory:
+def train(
+    config: FederatedConfig, worker: Worker, check_model: Callable[..., None]
+) -> runs.RunDirectory:
     """Trains, evaluates and writes the run directory.
 
     Everything that can be refused is refused before the directory is made.
@@ -32,6 +35,7 @@ def train(config: FederatedConfig, worker: Worker) -> runs.RunDirectory:
     Args:
         config: A complete config.
         worker: The worker that runs the clients; it is closed at the end.
+        check_model: Called with the Keras model; it may refuse it by a UserError.
 
     Returns:
         The run directory, closed.
@@ -53,6 +57,7 @@ def train(config: FederatedConfig, worker: Worker) -> runs.RunDirectory:
         dataset, train_features=examples.features.array, train_labels=examples.labels.array
     )
     build, model, objective, info = _model(config, dataset)
+    check_model(model)
     local_model = build_local_model(build, model, objective, examples)
     learning = process.build_process(config, local_model, plan or _any_silo(population))
     for note in info.notes:

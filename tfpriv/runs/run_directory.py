@@ -222,14 +222,12 @@ class RunDirectory:
         return _read_or_none(self.path / "summary.json")
 
     def files(self) -> list[pathlib.Path]:
-        """Returns what the run has written, sorted; the checkpoints as their one folder."""
+        """Returns what the run has written, sorted; checkpoints and runs within it as folders."""
+        whole = {self.checkpoints_path, *(path.parent for path in self.path.glob("*/config.json"))}
         found = []
         for path in sorted(self.path.rglob("*")):
-            inside = path.relative_to(self.path)
-            if path == self.checkpoints_path or (
-                path.is_file()
-                and not inside.name.startswith(".")
-                and not path.is_relative_to(self.checkpoints_path)
+            if path in whole or (
+                path.is_file() and not path.name.startswith(".") and whole.isdisjoint(path.parents)
             ):
                 found.append(path)
         return found

@@ -79,20 +79,32 @@ def _results(summary):
             rows.append((title, show(summary[name])))
 
     add("test accuracy", "test_accuracy", "{:.2%}".format)
-    for measure, show in (("accuracy", "{:.2%}".format), ("rmse", "{:.4g}".format)):
-        add(f"{measure} on shares", f"secure_{measure}", show)
-        add(f"{measure} in the clear", f"plaintext_{measure}", show)
-    add("same answers", "agreement", "{:.2%}".format)
-    add("largest error", "max_abs_error", "{:.2g}".format)
-    add("sent", "bytes_sent", lambda count: f"{count / 1e6:,.1f} MB by all parties")
     add("test RMSE", "test_rmse", "{:.4g}".format)
     add("test loss", "test_loss", "{:.4g}".format)
+    for name, show in (("accuracy", "{:.2%}".format), ("rmse", "{:.4g}".format)):
+        add(
+            f"{name} on shares",
+            f"secure_{name}",
+            lambda v, n=name, s=show: _on_shares(summary, n, v, s),
+        )
+    add("largest error", "max_abs_error", "{:.2g}".format)
+    add("sent", "bytes_sent", lambda count: f"{count / 1e6:,.1f} MB by all parties")
     add("epsilon", "epsilon", lambda epsilon: f"{epsilon:.4g}{_conditions(summary)}")
     if time := _time(summary):
         rows.append(("time", ", ".join(time)))
     add("model", "model_parameters", "{:,} parameters".format)
     width = max((len(title) for title, _ in rows), default=0)
     return [f"{title:{width}}  {text}" for title, text in rows]
+
+
+def _on_shares(summary, name, value, show):
+    """Returns a secure result beside its reference."""
+    parts = []
+    if summary.get(f"plaintext_{name}") is not None:
+        parts.append(f"in the clear {show(summary[f'plaintext_{name}'])}")
+    if summary.get("agreement") is not None:
+        parts.append(f"same answers {summary['agreement']:.2%}")
+    return show(value) + (f" ({', '.join(parts)})" if parts else "")
 
 
 def _conditions(summary):

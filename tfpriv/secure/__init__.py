@@ -3,7 +3,7 @@
 from tfpriv import runs
 from tfpriv.secure.inference_config import InferenceConfig
 
-__all__ = ["InferenceConfig", "infer"]
+__all__ = ["InferenceConfig", "check_model", "infer", "separate_devices"]
 
 
 def infer(config: InferenceConfig) -> runs.RunDirectory:
@@ -20,3 +20,26 @@ def infer(config: InferenceConfig) -> runs.RunDirectory:
     from tfpriv.secure import inference
 
     return inference.evaluate(config)
+
+
+def separate_devices() -> None:
+    """Gives local parties devices of their own; to be called before TensorFlow is used.
+
+    Otherwise local parties share a device: nothing else changes, but what they send cannot be
+    measured.
+    """
+    from tfpriv.secure import parties
+
+    parties.separate_local_devices()
+
+
+def check_model(model, protocol: str) -> None:
+    """Raises UserError, with its layer's name, if a Keras model cannot be computed on shares.
+
+    Args:
+        model: A built model.
+        protocol: "aby3" or "securenn".
+    """
+    from tfpriv.secure import network
+
+    network.from_keras(model, protocol=protocol)
