@@ -18,6 +18,9 @@ native := $(wildcard tfpriv/secure/native/*.cc tfpriv/secure/native/*.h)
 TESTS ?= tests
 WORKERS ?= 2
 
+# What `make benchmark` runs, of benchmarks/.
+BENCHMARK ?= federated_round secure_inference secure_training
+
 # Whose ABY3 `make conformance` tests: tf-encrypted's own on our ops, and ours.
 PROTOCOL ?= upstream tfpriv
 
@@ -144,8 +147,10 @@ lock: ## make requirements.lock anew (UPGRADE=1: with the newest versions that f
 	cmp --silent build/requirements.lock requirements.lock ||
 	  mv build/requirements.lock requirements.lock
 
-benchmark: .venv/installed ## time a federated round beside stock TFF and a plain Keras loop
-	$(python) -m benchmarks.federated_round
+benchmark: .venv/installed ## time rounds and secure batches beside others (BENCHMARK=one of them)
+	for benchmark in $(BENCHMARK); do
+	  $(python) -m benchmarks.$$benchmark
+	done
 
 reproduce: .venv/installed ## run a published row: make reproduce PRESET=paper/row
 	$(functions)
