@@ -116,6 +116,11 @@ struct WordOf {
   typedef std::make_unsigned_t<T> Type;
   typedef std::conditional_t<(sizeof(T) < 4), uint32_t, Type> Drawn;
 };
+template <>
+struct WordOf<bool> {
+  typedef uint8_t Type;
+  typedef uint32_t Drawn;
+};
 
 // Reads the bounds of a range, [minval, maxval). The pair (lowest, highest) of the type means the
 // whole ring, the highest value with it: callers who mask ring elements write it so, and a mask
@@ -132,7 +137,7 @@ Status ReadRange(const Tensor& minval, const Tensor& maxval,
   const T high = maxval.flat<T>()(0);
   range->low = static_cast<Word>(low);
   if (low == std::numeric_limits<T>::min() && high == std::numeric_limits<T>::max()) {
-    range->size = 0;
+    range->size = std::is_same<T, bool>::value ? 2 : 0;
     return OkStatus();
   }
   if (low >= high) {
@@ -272,7 +277,7 @@ REGISTER_OP("SecureSeededRandomUniform")
     .Input("minval: T")
     .Input("maxval: T")
     .Output("values: T")
-    .Attr("T: {int8, int16, int32, int64}")
+    .Attr("T: {bool, int8, int16, int32, int64}")
     .SetShapeFn(UniformShape)
     .Doc(R"doc(
 Draws integers that are uniform on [minval, maxval) from the ChaCha20 stream of a seed; on the
@@ -284,7 +289,7 @@ REGISTER_OP("SecureRandomUniform")
     .Input("minval: T")
     .Input("maxval: T")
     .Output("values: T")
-    .Attr("T: {int8, int16, int32, int64}")
+    .Attr("T: {bool, int8, int16, int32, int64}")
     .SetIsStateful()
     .SetShapeFn(UniformShape)
     .Doc(R"doc(
@@ -325,6 +330,7 @@ REGISTER_KERNEL_BUILDER(Name("I128SecureRandomUniform").Device(DEVICE_CPU), Unif
       SeededUniformOp<DrawUniform<T>>);                                                     \
   REGISTER_KERNEL_BUILDER(Name("SecureRandomUniform").Device(DEVICE_CPU).TypeConstraint<T>("T"), \
                           UniformOp<DrawUniform<T>>)
+REGISTER_UNIFORM(bool);
 REGISTER_UNIFORM(int8_t);
 REGISTER_UNIFORM(int16_t);
 REGISTER_UNIFORM(int32_t);

@@ -399,7 +399,7 @@ def test_bounds_of_two_types_are_an_error_and_no_constant(ops):
         ops.secure_random_uniform([3], low, high)
 
 
-@pytest.mark.parametrize("dtype", [tf.uint8, tf.uint64, tf.float32, tf.bool])
+@pytest.mark.parametrize("dtype", [tf.uint8, tf.uint64, tf.float32, tf.complex64])
 def test_other_types_are_errors(ops, dtype):
     bounds = tf.cast(0, dtype), tf.cast(1, dtype)
     with pytest.raises((tf.errors.InvalidArgumentError, tf.errors.NotFoundError, TypeError)):
@@ -413,3 +413,20 @@ def test_tf_encrypted_draws_from_these_streams(ops, dtype):
         [1000], limits.min, limits.max, dtype, SEED
     )
     assert np.array_equal(drawn, draw_ring(ops, [1000], dtype))
+
+
+def test_bits_are_as_often_true_as_false_and_hold_nothing_else(ops):
+    seed = ops.secure_seed()
+    bounds = {"minval": tf.constant(False), "maxval": tf.constant(True)}
+    bits = ops.secure_seeded_random_uniform(shape=[200_001], seed=seed, **bounds).numpy()
+    assert set(np.unique(bits.view(np.uint8))) == {0, 1}
+    assert abs(bits.mean() - 0.5) < 5 * 0.5 / np.sqrt(bits.size)
+    again = ops.secure_seeded_random_uniform(shape=[77], seed=seed, **bounds).numpy()
+    np.testing.assert_array_equal(again, bits[:77])
+    assert ops.secure_random_uniform(shape=[1000], **bounds).numpy().std() > 0.4
+
+
+def test_a_range_of_bits_that_is_empty_is_refused(ops):
+    for low in (False, True):
+        with pytest.raises(tf.errors.InvalidArgumentError, match="minval must be below maxval"):
+            ops.secure_random_uniform(shape=[3], minval=tf.constant(low), maxval=tf.constant(False))
