@@ -7,7 +7,7 @@ import pytest
 import scipy.stats
 import tensorflow as tf
 
-from tfpriv.secure import fixed_point, fused
+from tfpriv.secure import fixed_point, fused, protocols
 from tfpriv.secure.engine import aby3_tensors, tensors, tfe
 
 RING = tensors.factories[64]
@@ -158,31 +158,66 @@ def test_nonnegative_truncation_takes_the_whole_upper_half(aby3):
     assert set(np.unique(z - (x >> 16))) <= {0, 1}
 
 
-def values(low, high, shape=(40, 13)):
-    return np.random.default_rng(8).uniform(low, high, shape)
+def values(low, high, shape=(40, 13), seed=8):
+    return np.random.default_rng(seed).uniform(low, high, shape)
 
 
-@pytest.mark.parametrize(
-    ("name", "on_shares", "plain", "tolerance"),
-    [
-        ("add", lambda p, x, y: x + y, np.add, 4e-5),
-        ("subtract", lambda p, x, y: x - y, np.subtract, 4e-5),
-        ("negative", lambda p, x, y: p.negative(x), lambda x, y: -x, 4e-5),
-        ("multiply", lambda p, x, y: x * y, np.multiply, 5e-4),
-        ("square", lambda p, x, y: p.square(x), lambda x, y: x * x, 5e-4),
-        ("relu", lambda p, x, y: p.relu(x), lambda x, y: np.maximum(x, 0), 4e-5),
-        ("maximum", lambda p, x, y: p.maximum(x, y), np.maximum, 4e-5),
-        ("reduce_sum", lambda p, x, y: x.reduce_sum(axis=1), lambda x, y: x.sum(1), 4e-4),
-        ("transpose", lambda p, x, y: x.transpose(), lambda x, y: x.T, 4e-5),
-    ],
-    ids=lambda value: value if isinstance(value, str) else "",
-)
-def test_operations_give_what_they_give_in_the_clear(protocol, name, on_shares, plain, tolerance):
-    x, y = values(-10, 10), values(-3, 3)[::-1].copy()
-    z = on_shares(protocol, *(fixed_point.share(protocol, tf.constant(v)) for v in (x, y)))
-    if isinstance(protocol, tfe.protocol.SecureNN):
-        tolerance *= 8  # three bits less
-    np.testing.assert_allclose(fixed_point.reveal(protocol, z), plain(x, y), atol=tolerance)
+def mean_of_pairs(p, x, y):
+    return p.concat([x, y], axis=0) * 0.5
+
+
+# What each operation gives on shares and in the clear, and how exact it is in steps of the grid.
+EVERYWHERE = {
+    "add": (lambda p, x, y: x + y, np.add, 3),
+    "add_public": (lambda p, x, y: x + 1.5, lambda x, y: x + 1.5, 3),
+    "subtract": (lambda p, x, y: x - y, np.subtract, 3),
+    "negative": (lambda p, x, y: p.negative(x), lambda x, y: -x, 3),
+    "multiply": (lambda p, x, y: x * y, np.multiply, 30),
+    "multiply_public": (lambda p, x, y: x * 0.25, lambda x, y: x / 4, 20),
+    "square": (lambda p, x, y: p.square(x), lambda x, y: x * x, 30),
+    "relu": (lambda p, x, y: p.relu(x), lambda x, y: np.maximum(x, 0), 3),
+    "maximum": (lambda p, x, y: p.maximum(x, y), np.maximum, 3),
+    "reduce_sum": (lambda p, x, y: p.reduce_sum(x, axis=0), lambda x, y: x.sum(0), 40),
+    "reshape": (lambda p, x, y: p.reshape(x, [-1]), lambda x, y: x.reshape(-1), 3),
+    "concat": (lambda p, x, y: p.concat([x, y], axis=0), lambda x, y: np.concatenate([x, y]), 3),
+    "stack": (lambda p, x, y: p.stack([x, y], axis=0), lambda x, y: np.stack([x, y]), 3),
+    "expand": (lambda p, x, y: p.expand_dims(x, 0), lambda x, y: x[None], 3),
+    "slice": (lambda p, x, y: x[:1], lambda x, y: x[:1], 3),
+    "together": (mean_of_pairs, lambda x, y: np.concatenate([x, y]) / 2, 20),
+}
+ONLY_ABY3 = {
+    "transpose": (lambda p, x, y: p.transpose(x), lambda x, y: x.T, 3),
+    "tile": (
+        lambda p, x, y: p.tile(x, [2] + [1] * (len(x.shape) - 1)),
+        lambda x, y: np.concatenate([x, x]),
+        3,
+    ),
+    "select": (lambda p, x, y: p.select(x > y, x, y), lambda x, y: np.minimum(x, y), 3),
+    "reduce_max": (lambda p, x, y: p.reduce_max(x, axis=0), lambda x, y: x.max(0), 3),
+    "divide": (lambda p, x, y: x / 3.0, lambda x, y: x / 3, 40),
+    "power": (lambda p, x, y: y**3, lambda x, y: y**3, 60),
+    "polynomial": (
+        lambda p, x, y: p.polynomial(y, [1.25, 0.5, 2.5]),
+        lambda x, y: 1.25 + y / 2 + 2.5 * y * y,
+        60,
+    ),
+    "reciprocal": (lambda p, x, y: p.reciprocal(x * x + 1), lambda x, y: 1 / (x * x + 1), 600),
+    "inv_sqrt": (lambda p, x, y: p.inv_sqrt(x * x + 1), lambda x, y: (x * x + 1) ** -0.5, 600),
+    "exp": (lambda p, x, y: p.exp(y), lambda x, y: np.exp(y), 2000),
+}
+CASES = [("aby3", name) for name in EVERYWHERE | ONLY_ABY3]
+CASES += [("securenn", name) for name in EVERYWHERE]
+
+
+@pytest.mark.parametrize("shape", [(1,), (7,), (2, 5), (3, 1, 4)], ids=str)
+@pytest.mark.parametrize(("name", "operation"), CASES)
+def test_operations_give_what_they_give_in_the_clear(local_parties, name, operation, shape):
+    on_shares, plain, steps = (EVERYWHERE | ONLY_ABY3)[operation]
+    x, y = values(-10, 10, shape), values(-2, 2, shape, seed=9)
+    with protocols.running(name, local_parties) as protocol:
+        z = on_shares(protocol, *(fixed_point.share(protocol, tf.constant(v)) for v in (x, y)))
+        tolerance = steps / protocol.fixedpoint_config.scaling_factor
+        np.testing.assert_allclose(fixed_point.reveal(protocol, z), plain(x, y), atol=tolerance)
 
 
 def test_comparisons_give_what_they_give_in_the_clear(aby3):
