@@ -1,12 +1,11 @@
 """ABY3 (Mohassel and Rindal 2018, https://eprint.iacr.org/2018/403) as tf-encrypted has it, with
 keys that are never used twice and its hot parts as native ops."""
 
-import weakref
-
 import tensorflow as tf
 
 from tfpriv.secure import fused
 from tfpriv.secure.engine import aby3_tensors, tfe
+from tfpriv.secure.per_graph import PerGraph
 
 
 def _of_graph(name):
@@ -38,15 +37,11 @@ class ABY3(tfe.protocol.ABY3):
 
     def reset(self):
         """Forgets all keys; each graph draws its own when it first needs them."""
-        self._eager_keys = {}
-        self._graph_keys = weakref.WeakKeyDictionary()
+        self._keys = PerGraph()
         self.keys_initialized = True
 
     def _keys_of_graph(self):
-        if tf.executing_eagerly():
-            keys = self._eager_keys
-        else:
-            keys = self._graph_keys.setdefault(tf.compat.v1.get_default_graph(), {})
+        keys = self._keys.here()
         if not keys:
             keys["drawing"] = True
             self.initialize_keys()

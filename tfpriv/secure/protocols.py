@@ -5,6 +5,7 @@ import contextlib
 from tfpriv.secure.aby3 import ABY3
 from tfpriv.secure.engine import tensors, tfe
 from tfpriv.secure.parties import SERVERS, Parties
+from tfpriv.secure.securenn import SecureNN
 
 
 @contextlib.contextmanager
@@ -25,7 +26,7 @@ def running(name: str, parties: Parties):
         if name == "aby3":
             protocol = ABY3(*SERVERS)
         else:
-            protocol = tfe.protocol.SecureNN(fixedpoint_config=tensors.fixed64_ni)
+            protocol = SecureNN(fixedpoint_config=tensors.fixed64_ni)
         tfe.set_protocol(protocol)
         yield protocol
     finally:

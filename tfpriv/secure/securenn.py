@@ -1,0 +1,162 @@
+"""SecureNN (Wagh, Gupta and Chandran 2019, https://eprint.iacr.org/2018/442) as tf-encrypted has
+it, with comparisons of our own.
+
+Servers 0 and 1 hold x = x0 + x1 modulo 2^64. The sign of x comes in three rounds:
+
+1. Server 2 gives the others shares of a random r, and shares modulo a small prime of the bits of r.
+   They open c = x + r to each other.
+2. The sign of x = c - r is the xor of the top bits of c and r and of whether the lower bits of r
+   are greater than those of c. Servers 0 and 1 compare as in the paper's PrivateCompare (Algorithm
+   3), the direction hidden from server 2, who finds a zero in a row of 64 numbers, or none.
+3. Server 2 shares the bit u that it then has. The sign is u xor v, with v known to servers 0 and 1,
+   and sign(x) x = v x + (1 - 2v) (u c - u r) takes no more than shares of u r beside those of u.
+
+So a ReLU or a maximum needs no product of shares. Unlike the paper's ComputeMSB the numbers stay
+in the ring of 2^64, where every sign is exact. tf-encrypted takes the shares to the ring of
+2^64 - 1 as they are, which makes -1 nonnegative at times.
+
+It also leaves out what keeps server 2, who dealt the bits of r, from learning c by comparing:
+the places of a row are not permuted, so the place of the zero is the highest bit at which r and c
+differ, and the shares that arrive are those dealt, times factors that are the same on both sides,
+so their ratios tell each bit of c. Here the places move at random and the shares are made anew.
+"""
+
+import itertools
+
+import tensorflow as tf
+
+from tfpriv.secure import native
+from tfpriv.secure.engine import tensors, tfe
+from tfpriv.secure.per_graph import PerGraph
+
+ops = native.load()
+
+_RING = tensors.int64factory
+_PAIRS = ((0, 1), (0, 2), (1, 2))
+_Private = tfe.protocol.pond.PondPrivateTensor
+_Masked = tfe.protocol.pond.PondMaskedTensor
+
+
+class SecureNN(tfe.protocol.SecureNN):
+    """tf-encrypted's SecureNN with signs, ReLU and maxima that server 2 learns nothing from.
+
+    The keys that two servers have in common are drawn anew in each graph, as in
+    `tfpriv.secure.aby3.ABY3`.
+    """
+
+    def __init__(self, *args, **kwargs):
+        super().__init__(*args, **kwargs)
+        if self.tensor_factory is not _RING:
+            raise ValueError(
+                "comparisons are for the ring of 2^64 only; give a fixedpoint_config of 64 bits, "
+                "such as tensors.fixed64_ni."
+            )
+        self._drawn = PerGraph()
+
+    def msb(self, x):
+        """Returns the sign of x, 0 or 1, not scaled."""
+        if not _is_private(x):
+            return super().msb(x)
+        return self._sign_and_product(x)[0]
+
+    def lsb(self, x):
+        """Returns the lowest bit of x, 0 or 1, not scaled."""
+        if not _is_private(x):
+            return super().lsb(x)
+        # The sign of x 2^63.
+        shares = []
+        for server, share in enumerate(_shares(x)):
+            with self._on(server):
+                shares.append(_RING.tensor(tf.bitwise.left_shift(share.value, 63)))
+        return self.msb(_Private(self, *shares, False))
+
+    def relu_with_cmp(self, x, **kwargs):
+        """Returns max(x, 0), and 1 where x is not negative and 0 elsewhere."""
+        if not _is_private(x):
+            return super().relu_with_cmp(x, **kwargs)
+        sign, negative_part = self._sign_and_product(x)
+        return x - negative_part, self.bitwise_not(sign)
+
+    def maximum(self, x, y):
+        """Returns the greater of x and y, of which one at least is private."""
+        difference = x - y
+        if not _is_private(difference):
+            return super().maximum(x, y)
+        return x - self._sign_and_product(difference)[1]
+
+    def dispatch(self, base_name, *args, container=None, **kwargs):
+        """Finds the function for the kinds of the tensors."""
+        kinds = [arg.dispatch_id for arg in args if hasattr(arg, "dispatch_id")]
+        if base_name == "matmul" and kinds == ["private", "public"]:
+            return self._matmul_by_public(*args)
+        return super().dispatch(base_name, *args, container=container, **kwargs)
+
+    def _matmul_by_public(self, x, y):
+        # tf-encrypted's own has server 0 compute on both shares of x.
+        shares = []
+        for server, (share, public) in enumerate(zip(_shares(x), y.unwrapped, strict=True)):
+            with self._on(server):
+                shares.append(share.matmul(public))
+        z = _Private(self, *shares, x.is_scaled or y.is_scaled)
+        return self.truncate(z) if x.is_scaled and y.is_scaled else z
+
+    def _on(self, server):
+        return tf.device((self.server_0, self.server_1, self.server_2)[server].device_name)
+
+    def _next_step(self):
+        """Returns the keys by pair and server, and a number that no other step with them has."""
+        here = self._drawn.here()
+        if not here:
+            here["keys"] = {pair: self._draw_key(*pair) for pair in _PAIRS}
+            here["steps"] = itertools.count()
+        return here["keys"], next(here["steps"])
+
+    def _draw_key(self, first, second):
+        with self._on(first):
+            key = ops.secure_seed()
+        with self._on(second):
+            return {first: key, second: tf.identity(key)}
+
+    def _sign_and_product(self, x):
+        """Returns the sign of x, not scaled, and its product with x, scaled as x is."""
+        keys, step = self._next_step()
+        key01, key02, key12 = (keys[pair] for pair in _PAIRS)
+        own, masked = [], []
+        with self._on(2):
+            r, bits = ops.compare_deal(key02=key02[2], key12=key12[2], shape=x.shape, step=step)
+        for server, share in enumerate(_shares(x)):
+            with self._on(server):
+                own.append(share.value)
+                masked.append(ops.compare_mask(x=own[-1], key=keys[server, 2][server], step=step))
+        c0, c1 = masked
+        with self._on(0):
+            row0, c_on_0, v_on_0 = ops.compare_share0(
+                c0=c0, c1=c1, key01=key01[0], key02=key02[0], step=step
+            )
+        with self._on(1):
+            row1, c_on_1, v_on_1 = ops.compare_share1(
+                c0=c0, c1=c1, key01=key01[1], bits=bits, step=step
+            )
+        with self._on(2):
+            u1, ur1 = ops.compare_open(row0=row0, row1=row1, r=r, key02=key02[2], step=step)
+        with self._on(0):
+            sign0, product0 = ops.compare_finish0(
+                c=c_on_0, v=v_on_0, x=own[0], key02=key02[0], step=step
+            )
+            sign0, product0 = _RING.tensor(sign0), _RING.tensor(product0)
+        with self._on(1):
+            sign1, product1 = ops.compare_finish1(
+                c=c_on_1, v=v_on_1, x=own[1], u1=u1, ur1=ur1, step=step
+            )
+            sign1, product1 = _RING.tensor(sign1), _RING.tensor(product1)
+        sign = _Private(self, sign0, sign1, False)
+        return sign, _Private(self, product0, product1, x.is_scaled)
+
+
+def _is_private(x):
+    return isinstance(x, _Private | _Masked)
+
+
+def _shares(x):
+    """Returns the two shares, for a masked tensor those of what is masked."""
+    return (x.unmasked if isinstance(x, _Masked) else x).unwrapped
