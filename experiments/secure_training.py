@@ -15,7 +15,7 @@ from absl import flags
 
 from experiments import program
 from experiments.program import Help
-from tfpriv import datasets, models, runs
+from tfpriv import datasets, models, runs, secure
 from tfpriv.secure import training_config
 from tfpriv.secure.training_config import SecureTrainingConfig
 
@@ -51,6 +51,11 @@ _HELPS = {
         "local for three servers in this process, or a file (name -> host:port) of servers started "
         "by tfpriv.secure.player."
     ),
+    "trusted_network": Help(
+        "Allow servers at addresses that are not loopback. What travels is neither encrypted nor "
+        "authenticated.",
+        kind=bool,
+    ),
     "outcome": Help(
         "What is revealed at the end, to the client only: the weights, or the predictions on the "
         "test examples.",
@@ -85,21 +90,11 @@ _HELPS = {
 
 def main() -> None:
     """Trains as the flags say and prints the summary."""
-    config = program.config_from_flags(SecureTrainingConfig).complete()
-    # TensorFlow is not loaded for a flag that is wrong.
-    from tfpriv.secure import training
-
-    run = training.run(config)
-    text = (run.path / "privacy.txt").read_text() if config.is_private else ""
-    summary = run.summary
-    for metric in ("accuracy", "rmse"):
-        if f"plaintext_{metric}" in summary:
-            runs.print_safely(
-                f"on shares {summary[f'secure_{metric}']:.4f}, in the clear "
-                f"{summary[f'plaintext_{metric}']:.4f} ({metric})"
-            )
-    runs.print_safely(f"revealed: {summary['revealed']}")
-    runs.print_safely(runs.format_summary(summary, run.files(), text))
+    run = secure.train(program.config_from_flags(SecureTrainingConfig))
+    private = run.path / "privacy.txt"
+    text = f"Revealed: {run.summary['revealed']}.\n"
+    text += private.read_text() if private.exists() else ""
+    runs.print_safely(runs.format_summary(run.summary, run.files(), text))
 
 
 program.define_flags(SecureTrainingConfig, _HELPS)

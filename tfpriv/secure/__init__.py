@@ -2,8 +2,16 @@
 
 from tfpriv import runs
 from tfpriv.secure.inference_config import InferenceConfig
+from tfpriv.secure.training_config import SecureTrainingConfig
 
-__all__ = ["InferenceConfig", "check_model", "infer", "separate_devices"]
+__all__ = [
+    "InferenceConfig",
+    "SecureTrainingConfig",
+    "check_model",
+    "infer",
+    "separate_devices",
+    "train",
+]
 
 
 def infer(config: InferenceConfig) -> runs.RunDirectory:
@@ -20,6 +28,21 @@ def infer(config: InferenceConfig) -> runs.RunDirectory:
     from tfpriv.secure import inference
 
     return inference.evaluate(config)
+
+
+def train(config: SecureTrainingConfig) -> runs.RunDirectory:
+    """Trains on shares, beside the same steps in the clear, and returns the finished directory.
+
+    Args:
+        config: The run; completed and checked here, before TensorFlow is loaded.
+
+    Raises:
+        UserError: The settings, the data, the model or a party cannot work, or training diverges.
+    """
+    config = config.complete()
+    from tfpriv.secure import training
+
+    return training.run(config)
 
 
 def separate_devices() -> None:

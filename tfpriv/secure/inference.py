@@ -12,9 +12,9 @@ import tensorflow as tf
 
 from tfpriv import datasets, runs
 from tfpriv.errors import UserError
-from tfpriv.secure import communication, fixed_point, network, protocols, ranges, remote
+from tfpriv.secure import communication, fixed_point, network, protocols, ranges
 from tfpriv.secure.inference_config import InferenceConfig
-from tfpriv.secure.parties import Parties, local
+from tfpriv.secure.parties import Parties, connected
 
 PROGRAM = "secure_inference"
 _DEFAULT_EXAMPLES = 1000
@@ -114,47 +114,49 @@ def open_outputs(net: network.Network, outputs: np.ndarray) -> np.ndarray:
 def evaluate(config: InferenceConfig) -> runs.RunDirectory:
     """Evaluates a model on shares and in the clear; see `tfpriv.secure.infer`."""
     start = time.perf_counter()
-    # First, as TensorFlow cannot be connected once it holds tensors.
-    parties = _parties(config)
-    model, trained_on = load_model(config.model)
-    dataset = datasets.load(config.dataset or trained_on, config.data_dir)
-    features, labels = _examples(dataset, config.num_examples)
-    net = network.from_keras(model, protocol=config.protocol, softmax=config.softmax)
-    if net.input_shape != features.shape[1:]:
-        raise UserError(
-            f"the model takes examples of shape {net.input_shape}, and those of {dataset.name} "
-            f"have {features.shape[1:]}; give the --dataset that it was trained on."
-        )
-    with remote.watching(parties), protocols.running(config.protocol, parties) as protocol:
-        plain = ranges.check(net, features, protocol)
-        with runs.RunDirectory.create(
-            config.output_dir,
-            dataclasses.asdict(config),
-            program=PROGRAM,
-            step_name="batch",
-            data=dataset.provenance,
-        ) as directory:
-            secure, measured, seconds_by_stage = _evaluate(
-                net, protocol, parties, features, config.batch_size, directory
+    # First, as real parties cannot be connected once TensorFlow holds tensors.
+    with connected(config.players, trusted_network=config.trusted_network) as parties:
+        model, trained_on = load_model(config.model)
+        dataset = datasets.load(config.dataset or trained_on, config.data_dir)
+        features, labels = _examples(dataset, config.num_examples)
+        net = network.from_keras(model, protocol=config.protocol, softmax=config.softmax)
+        if net.input_shape != features.shape[1:]:
+            raise UserError(
+                f"the model takes examples of shape {net.input_shape}, and those of "
+                f"{dataset.name} have {features.shape[1:]}; give the --dataset that it was trained "
+                "on."
             )
-            answers = model.predict(features, batch_size=256, verbose=0)
-            summary = {
-                **_judge(dataset, labels, answers, open_outputs(net, secure)),
-                "max_abs_error": float(np.abs(secure - plain).max()),
-                **measured,
-                "protocol": config.protocol,
-                "precision": protocol.fixedpoint_config.precision_fractional,
-                "num_examples": len(features),
-                "batch_size": config.batch_size,
-                "players": config.players,
-                "model_parameters": int(model.count_params()),
-                "model_path": str(config.model),
-                "peak_memory_mb": runs.peak_memory_bytes() / 1e6,
-                "wall_seconds": time.perf_counter() - start,
-            }
-            _draw(directory.plots_path / "secure_inference.png", plain, secure, seconds_by_stage)
-            directory.write_summary(summary)
-            return directory
+        with protocols.running(config.protocol, parties) as protocol:
+            plain = ranges.check(net, features, protocol)
+            with runs.RunDirectory.create(
+                config.output_dir,
+                dataclasses.asdict(config),
+                program=PROGRAM,
+                step_name="batch",
+                data=dataset.provenance,
+            ) as directory:
+                secure, measured, seconds_by_stage = _evaluate(
+                    net, protocol, parties, features, config.batch_size, directory
+                )
+                answers = model.predict(features, batch_size=256, verbose=0)
+                summary = {
+                    **_judge(dataset, labels, answers, open_outputs(net, secure)),
+                    "max_abs_error": float(np.abs(secure - plain).max()),
+                    **measured,
+                    "protocol": config.protocol,
+                    "precision": protocol.fixedpoint_config.precision_fractional,
+                    "num_examples": len(features),
+                    "batch_size": config.batch_size,
+                    "players": config.players,
+                    "model_parameters": int(model.count_params()),
+                    "model_path": str(config.model),
+                    "peak_memory_mb": runs.peak_memory_bytes() / 1e6,
+                    "wall_seconds": time.perf_counter() - start,
+                }
+                picture = directory.plots_path / "secure_inference.png"
+                _draw(picture, plain, secure, seconds_by_stage)
+                directory.write_summary(summary)
+    return directory
 
 
 def load_model(path: str | os.PathLike) -> tuple[tf.keras.Model, str | None]:
@@ -185,12 +187,6 @@ def load_model(path: str | os.PathLike) -> tuple[tf.keras.Model, str | None]:
             f"{path} cannot be loaded as a Keras model ({reason}); give --model the directory of a "
             "run, or a file that tf.keras.models.load_model reads."
         ) from error
-
-
-def _parties(config):
-    if config.players == "local":
-        return local()
-    return remote.connect(config.players, trusted_network=config.trusted_network)
 
 
 def _examples(dataset, count):

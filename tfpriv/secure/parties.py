@@ -8,6 +8,8 @@ import tensorflow as tf
 from tfpriv.secure.addresses import CLIENT, SERVERS
 from tfpriv.secure.engine import tfe
 
+LOCAL = "local"
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Parties:
@@ -54,3 +56,27 @@ def local() -> Parties:
         devices={name: device.format(i if separate else 0) for i, name in enumerate(names)},
         separate=separate,
     )
+
+
+@contextlib.contextmanager
+def connected(players: str, *, trusted_network: bool):
+    """Yields the parties that --players names, and watches over them while the block computes.
+
+    To be entered before this process holds tensors.
+
+    Args:
+        players: "local", or a players file.
+        trusted_network: Whether addresses that are not loopback are allowed.
+
+    Raises:
+        UserError: The file is wrong, or a party does not answer or is gone; it is named.
+    """
+    if players == LOCAL:
+        yield local()
+        return
+    # Its gRPC is loaded for real parties only.
+    from tfpriv.secure import remote
+
+    them = remote.connect(players, trusted_network=trusted_network)
+    with remote.watching(them):
+        yield them

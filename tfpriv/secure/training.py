@@ -1,6 +1,5 @@
 """Trains a Keras model on secret-shared data, next to the same steps in the clear."""
 
-import contextlib
 import dataclasses
 import math
 import statistics
@@ -24,7 +23,7 @@ from tfpriv.secure import (
 from tfpriv.secure.plain_training import PlainTraining
 from tfpriv.secure.private_training import PrivateTraining
 from tfpriv.secure.shared_training import SharedTraining
-from tfpriv.secure.training_config import LOCAL, SecureTrainingConfig
+from tfpriv.secure.training_config import SecureTrainingConfig
 
 PROGRAM = "secure_training"
 
@@ -37,14 +36,13 @@ def run(config: SecureTrainingConfig) -> runs.RunDirectory:
     Everything that can be refused is refused before the directory is made.
 
     Args:
-        config: The run; it is completed and checked here.
+        config: A complete config.
 
     Raises:
         UserError: if the config, the data, the model or a party cannot work, or training diverges.
     """
-    config = config.complete()
     tf.get_logger().setLevel("ERROR")
-    with _connected(config) as them:
+    with parties.connected(config.players, trusted_network=config.trusted_network) as them:
         dataset = datasets.load(config.dataset, config.data_dir)
         task, model = training_task.build(config, dataset)
         with protocols.running(config.protocol, them) as prot:
@@ -161,16 +159,20 @@ class _Session:
         return {
             "graph_seconds": self._seconds[0] - steady,
             "seconds_per_batch": steady,
-            "seconds_per_step": steady,
         }
 
     def _traffic(self):
         if not self._parties.separate:
             return {"bytes_sent": None, "rounds_of_communication": None}
         traffic = communication.measure(self._secure.graph, self._parties)
-        sent = {f"bytes_sent_{name}": count for name, count in traffic.bytes_sent.items()}
-        total = sum(traffic.bytes_sent.values())
-        return {"bytes_sent": total, **sent, "rounds_of_communication": traffic.rounds}
+        sent = {
+            f"bytes_sent_{name}": count * self._steps for name, count in traffic.bytes_sent.items()
+        }
+        return {
+            "bytes_sent": sum(sent.values()),
+            **sent,
+            "rounds_of_communication": traffic.rounds,
+        }
 
     def _privacy(self, directory):
         if self._plan is None:
@@ -231,19 +233,6 @@ class _Session:
             xlabel="Step",
             ylabel="Seconds a batch",
         )
-
-
-@contextlib.contextmanager
-def _connected(config):
-    if config.players == LOCAL:
-        yield parties.local()
-        return
-    # Its gRPC is loaded for real parties only.
-    from tfpriv.secure import remote
-
-    them = remote.connect(config.players)
-    with remote.watching(them):
-        yield them
 
 
 def _count_steps(config, num_examples):

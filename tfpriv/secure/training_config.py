@@ -9,7 +9,6 @@ NETWORKS = ("logistic", "A", "B", "C", "D")
 OPTIMIZERS = ("sgd", "adam", "amsgrad")
 PROTOCOLS = ("aby3",)
 OUTCOMES = ("weights", "predictions")
-LOCAL = "local"
 
 _LEARNING_RATES = {"sgd": 0.01, "adam": 0.001, "amsgrad": 0.001}
 
@@ -35,7 +34,8 @@ class SecureTrainingConfig:
     max_steps: int | None = None
 
     protocol: str = "aby3"
-    players: str = LOCAL
+    players: str = "local"
+    trusted_network: bool = False
     outcome: str = "weights"
 
     target_epsilon: float | None = None

@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from tfpriv import datasets, models
+from tfpriv import datasets, models, secure
 from tfpriv.errors import UserError
-from tfpriv.secure import fixed_point, parties, private_training, protocols, training, training_task
+from tfpriv.secure import fixed_point, parties, private_training, protocols, training_task
 from tfpriv.secure.shared_training import SharedTraining
 from tfpriv.secure.training_config import SecureTrainingConfig
 
@@ -66,7 +66,7 @@ def config(toy, folder, **flags):
 
 
 def test_run_on_shares_ends_where_the_run_in_the_clear_ends(toy, tmp_path):
-    run = training.run(config(toy, tmp_path))
+    run = secure.train(config(toy, tmp_path))
     summary = run.summary
     assert summary["steps"] == 12
     assert summary["secure_accuracy"] == pytest.approx(summary["plaintext_accuracy"], abs=0.04)
@@ -89,7 +89,7 @@ def test_run_on_shares_ends_where_the_run_in_the_clear_ends(toy, tmp_path):
 
 
 def test_predictions_as_outcome_leave_no_weights_behind(toy, tmp_path):
-    run = training.run(
+    run = secure.train(
         config(toy, tmp_path, outcome="predictions", epochs=1, model=f"{toy}:convolutional")
     )
     summary = run.summary
@@ -119,7 +119,7 @@ def test_training_opens_nothing_before_the_end(toy, tmp_path):
 
 
 def test_private_run_calibrates_its_noise_and_says_so(toy, tmp_path):
-    run = training.run(
+    run = secure.train(
         config(toy, tmp_path, model="logistic", target_epsilon=3.0, delta=1e-3, epochs=1)
     )
     summary = run.summary
@@ -194,13 +194,13 @@ def test_what_cannot_work_is_refused_before_a_directory_is_made(toy, tmp_path, f
     if flags.get("model"):
         flags = {**flags, "model": f"{toy}:{flags['model']}"}
     with pytest.raises(UserError, match=message):
-        training.run(config(toy, tmp_path, **flags))
+        secure.train(config(toy, tmp_path, **flags))
     assert not pathlib.Path(tmp_path / "run").exists()
 
 
 def test_weights_that_overflow_end_the_run(toy, tmp_path):
     with pytest.raises(UserError, match="trained weights are not below"):
-        training.run(config(toy, tmp_path, model="logistic", learning_rate=1e4, epochs=4))
+        secure.train(config(toy, tmp_path, model="logistic", learning_rate=1e4, epochs=4))
 
 
 def test_model_on_shares_starts_from_the_weights_that_it_is_given(toy, tmp_path):
