@@ -92,7 +92,7 @@ class SecureNN(tfe.protocol.SecureNN):
         return super().dispatch(base_name, *args, container=container, **kwargs)
 
     def _matmul_by_public(self, x, y):
-        # tf-encrypted's own has server 0 compute on both shares of x.
+        # tf-encrypted's own computes both shares of the product on server 0, and so fails.
         shares = []
         for server, (share, public) in enumerate(zip(_shares(x), y.unwrapped, strict=True)):
             with self._on(server):
