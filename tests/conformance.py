@@ -46,6 +46,24 @@ class Recorder:
             self.outcomes["passed"].append(name)
 
 
+def use_ours(tfe):
+    """Puts our protocols where the tests take tf-encrypted's from."""
+    from tfpriv.secure import aby3, securenn
+
+    upstream = tfe.protocol.SecureNN
+
+    class SecureNN(securenn.SecureNN):
+        def __new__(cls, *args, fixedpoint_config=None, **kwargs):
+            # Ours is for 64 bits only.
+            if fixedpoint_config == "high":
+                return upstream(*args, fixedpoint_config=fixedpoint_config, **kwargs)
+            return super().__new__(cls)
+
+    for module in (tfe, tfe.protocol, sys.modules["tf_encrypted.protocol.aby3"]):
+        module.ABY3 = aby3.ABY3
+    tfe.protocol.SecureNN = SecureNN
+
+
 def run_folder(folder, protocol, report):
     """Runs a folder's tests in this process and writes what became of them to `report`."""
     from tfpriv import environment
@@ -57,11 +75,7 @@ def run_folder(folder, protocol, report):
 
     tfe.operations.aux.aux_module = native.load()  # a copy of the name, for its tests alone
     if protocol == "tfpriv":
-        from tfpriv.secure.aby3 import ABY3
-
-        # Where the tests take it from.
-        for module in (tfe, tfe.protocol, sys.modules["tf_encrypted.protocol.aby3"]):
-            module.ABY3 = ABY3
+        use_ours(tfe)
 
     recorder = Recorder()
     options = ["-q", "--import-mode=importlib", "--disable-warnings", "--tb=short"]
@@ -108,7 +122,7 @@ def main():
         "--protocol",
         choices=["upstream", "tfpriv"],
         default="upstream",
-        help="whose ABY3 is tested: tf-encrypted's own, or that of tfpriv.secure.aby3",
+        help="whose ABY3 and SecureNN are tested: tf-encrypted's own, or those of tfpriv.secure",
     )
     parser.add_argument("--folder", choices=FOLDERS, help="run the tests of this folder alone")
     parser.add_argument("--report", help=argparse.SUPPRESS)  # run in this process, and write here
@@ -130,7 +144,7 @@ def main():
     for name in failed:
         print(f"failed: {name}")
     counts = f"{len(passed)} passed, {len(skipped)} skipped, {len(failed)} failed"
-    print(f"with {flags.protocol}'s ABY3: {counts}")
+    print(f"with {flags.protocol}'s protocols: {counts}")
     conforms = len(whole) == len(folders) and not failed
     fewer = len(passed) < PASSED_UPSTREAM or len(skipped) > SKIPPED_UPSTREAM
     if folders == FOLDERS and fewer:

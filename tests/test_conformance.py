@@ -32,7 +32,7 @@ def run(monkeypatch, capsys):
 def test_as_many_as_upstream_are_enough(run):
     status, output = run()
     assert status == 0
-    assert "with upstream's ABY3: 227 passed, 21 skipped, 0 failed" in output
+    assert "with upstream's protocols: 227 passed, 21 skipped, 0 failed" in output
     assert output.count("skipped: b: why") == 21
 
 
