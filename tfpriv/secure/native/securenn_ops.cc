@@ -89,12 +89,12 @@ struct FieldStream {
       // Adding one to a byte sets its top bit if the byte is 127.
       uint64_t rejected = eight + kOnes;
       if (nonzero) rejected |= (eight ^ 127 * kOnes) + kOnes;
-      if ((rejected & 128 * kOnes) == 0) continue;
-      for (int i = at; i < at + 8; ++i) {
-        while (Rejected(out[i])) {
+      for (rejected &= 128 * kOnes; rejected != 0; rejected &= rejected - 1) {
+        uint8_t& word = out[at + __builtin_ctzll(rejected) / 8];
+        while (Rejected(word)) {
           const int64_t next = used++ % kBlockBytes;
           if (next == 0) ReadStream(again, number * kBlock + used - 1, kBlockBytes, words);
-          out[i] = words[next] & 127;
+          word = words[next] & 127;
         }
       }
     }
