@@ -8,6 +8,7 @@ import pytest
 from tfpriv.datasets import download
 from tfpriv.errors import UserError
 
+_SECURE = pathlib.Path(__file__).parent / "tfpriv" / "secure"
 _WRITERS_FILE = "qmnist-train-labels-idx2-int.gz"
 _SHARED_DATA = pathlib.Path(__file__).parents[2] / "shared" / "data"
 
@@ -27,3 +28,15 @@ def writers_file():
     except UserError as error:
         pytest.skip(str(error))
     return cached
+
+
+def pytest_configure(config):
+    """Gives local parties devices of their own, if their tests are asked for.
+
+    It must come before any test starts TensorFlow; other tests do not need to import it.
+    """
+    asked_for = [pathlib.Path(argument.split("::")[0]).resolve() for argument in config.args]
+    if any(_SECURE.is_relative_to(path) or path.is_relative_to(_SECURE) for path in asked_for):
+        from tfpriv.secure import parties
+
+        parties.separate_local_devices()

@@ -28,7 +28,7 @@ def test_diabetes_preset_trains_on_shares_next_to_the_clear(tmp_path):
         f"--output_dir={tmp_path}/run",
     )
     assert done.returncode == 0, done.stderr
-    assert "revealed: the final weights, to the client only" in done.stdout
+    assert "Revealed: the final weights, to the client only" in done.stdout
     summary = json.loads((tmp_path / "run" / "summary.json").read_text())
     assert summary["secure_rmse"] == pytest.approx(summary["plaintext_rmse"], rel=0.01)
     assert summary["steps"] == 10 and summary["model_parameters"] == 121

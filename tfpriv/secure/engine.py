@@ -8,6 +8,7 @@ it builds while it is being imported, before it has secure randomness.
 import logging
 import sys
 import warnings
+from collections.abc import Mapping
 
 import numpy as np
 import tensorflow as tf
@@ -88,3 +89,13 @@ tfe = _bring_up()
 tensors = tfe.tensor
 aby3_tensors = sys.modules["tf_encrypted.protocol.aby3.aby3_tensors"]
 _multiply_natively()
+
+
+def configuration(devices: Mapping[str, str]):
+    """Returns tf-encrypted's configuration of parties that run on these devices, by name."""
+    config = tfe.LocalConfig(auto_add_unknown_players=False)
+    config.players.extend(
+        tfe.player.Player(name=name, index=index, device_name=device)
+        for index, (name, device) in enumerate(devices.items())
+    )
+    return config

@@ -6,7 +6,6 @@ import dataclasses
 import tensorflow as tf
 
 from tfpriv.secure.addresses import CLIENT, SERVERS
-from tfpriv.secure.engine import tfe
 
 LOCAL = "local"
 
@@ -23,15 +22,6 @@ class Parties:
 
     devices: dict[str, str]
     separate: bool
-
-    def engine_config(self):
-        """Returns the parties as tf-encrypted's configuration."""
-        config = tfe.LocalConfig(auto_add_unknown_players=False)
-        config.players.extend(
-            tfe.player.Player(name=name, index=index, device_name=device)
-            for index, (name, device) in enumerate(self.devices.items())
-        )
-        return config
 
 
 def separate_local_devices() -> None:

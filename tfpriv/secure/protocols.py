@@ -2,6 +2,7 @@
 
 import contextlib
 
+from tfpriv.secure import engine
 from tfpriv.secure.aby3 import ABY3
 from tfpriv.secure.engine import tensors, tfe
 from tfpriv.secure.parties import SERVERS, Parties
@@ -21,7 +22,7 @@ def running(name: str, parties: Parties):
     Yields:
         The protocol.
     """
-    tfe.set_config(parties.engine_config())
+    tfe.set_config(engine.configuration(parties.devices))
     try:
         if name == "aby3":
             protocol = ABY3(*SERVERS)

@@ -19,6 +19,10 @@ It also leaves out what keeps server 2, who dealt the bits of r, from learning c
 the places of a row are not permuted, so the place of the zero is the highest bit at which r and c
 differ, and the shares that arrive are those dealt, times factors that are the same on both sides,
 so their ratios tell each bit of c. Here the places move at random and the shares are made anew.
+
+A product of x and y takes a round. Server 2 draws a and b and gives shares of them and of a b to
+the others, who open x - a and y - b; then x y = (x - a) y + a (y - b) + a b. All that it gives but
+one share of a b is drawn from keys.
 """
 
 import itertools
@@ -89,6 +93,9 @@ class SecureNN(tfe.protocol.SecureNN):
         kinds = [arg.dispatch_id for arg in args if hasattr(arg, "dispatch_id")]
         if base_name == "matmul" and kinds == ["private", "public"]:
             return self._matmul_by_public(*args)
+        fused = base_name in ("mul", "matmul", "conv2d") and kinds == ["private", "private"]
+        if fused and all(x.backing_dtype is _RING for x in args[:2]):
+            return getattr(self, f"_{base_name}")(*args)
         return super().dispatch(base_name, *args, container=container, **kwargs)
 
     def _matmul_by_public(self, x, y):
@@ -97,6 +104,57 @@ class SecureNN(tfe.protocol.SecureNN):
         for server, (share, public) in enumerate(zip(_shares(x), y.unwrapped, strict=True)):
             with self._on(server):
                 shares.append(share.matmul(public))
+        z = _Private(self, *shares, x.is_scaled or y.is_scaled)
+        return self.truncate(z) if x.is_scaled and y.is_scaled else z
+
+    def conv2d_channels_last(self, x, kernel, strides, padding):
+        """Convolves images [batch, height, width, channels] with a kernel (HWIO), both private."""
+        return self._conv2d(x, kernel, strides, padding, data_format="NHWC")
+
+    def _mul(self, x, y):
+        return self._product(tf.multiply, x, y)
+
+    def _matmul(self, x, y):
+        return self._product(lambda u, v: ops.int64_mat_mul(x=u, y=v), x, y)
+
+    def _conv2d(self, x, kernel, strides, padding, data_format="NCHW"):
+        def convolve(u, v):
+            return ops.int64_conv2d(
+                x=u, y=v, strides=list(strides), padding=padding, data_format=data_format
+            )
+
+        return self._product(convolve, x, kernel)
+
+    def _product(self, multiply, x, y):
+        """Returns a bilinear function of two private tensors; `multiply` computes it in the ring."""
+        keys, step = self._next_step()
+
+        def drawn(part, pair, server, shape):
+            key = keys[pair][server]
+            return ops.common_numbers(key=key, shape=shape, step=step, part=part)
+
+        with self._on(2):
+            a, b = (
+                drawn(part, (0, 2), 2, z.shape) + drawn(part, (1, 2), 2, z.shape)
+                for part, z in enumerate((x, y))
+            )
+            ab = multiply(a, b)
+            ab1 = ab - drawn(2, (0, 2), 2, ab.shape)
+        own, masked = [], []
+        for server, (x_share, y_share) in enumerate(zip(_shares(x), _shares(y), strict=True)):
+            with self._on(server):
+                a_share, b_share = (
+                    drawn(i, (server, 2), server, z.shape) for i, z in enumerate((x, y))
+                )
+                own.append((a_share, y_share.value))
+                masked.append((x_share.value - a_share, y_share.value - b_share))
+        (x0, y0), (x1, y1) = masked
+        shares = []
+        for server, (a_share, y_share) in enumerate(own):
+            with self._on(server):
+                ab_share = ab1 if server else drawn(2, (0, 2), 0, ab.shape)
+                z = multiply(x0 + x1, y_share) + multiply(a_share, y0 + y1) + ab_share
+                shares.append(_RING.tensor(z))
         z = _Private(self, *shares, x.is_scaled or y.is_scaled)
         return self.truncate(z) if x.is_scaled and y.is_scaled else z
 

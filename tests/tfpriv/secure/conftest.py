@@ -4,9 +4,6 @@ import pytest
 
 from tfpriv.secure import parties, protocols
 
-# Before any test starts TensorFlow.
-parties.separate_local_devices()
-
 
 @pytest.fixture(scope="session")
 def local_parties():

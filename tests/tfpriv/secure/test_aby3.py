@@ -7,7 +7,7 @@ import pytest
 import scipy.stats
 import tensorflow as tf
 
-from tfpriv.secure import fixed_point, fused, protocols
+from tfpriv.secure import engine, fixed_point, fused, protocols
 from tfpriv.secure.engine import aby3_tensors, tensors, tfe
 
 RING = tensors.factories[64]
@@ -262,7 +262,7 @@ def test_no_call_of_a_traced_function_draws_what_another_drew(aby3):
 
 
 def test_upstreams_own_protocol_would_mask_two_calls_alike(local_parties):
-    tfe.set_config(local_parties.engine_config())
+    tfe.set_config(engine.configuration(local_parties.devices))
     upstream = tfe.protocol.ABY3()
     tfe.set_protocol(upstream)
     secret = upstream.define_private_input("client", lambda: tf.zeros([8, 8], tf.float64))

@@ -7,7 +7,7 @@ import pytest
 import scipy.stats
 import tensorflow as tf
 
-from tfpriv.secure import communication, fixed_point, protocols, securenn
+from tfpriv.secure import communication, engine, fixed_point, protocols, securenn
 from tfpriv.secure.engine import tensors, tfe
 
 EDGES = np.array(
@@ -25,7 +25,7 @@ def protocol(local_parties):
 
 @pytest.fixture
 def upstream(local_parties):
-    tfe.set_config(local_parties.engine_config())
+    tfe.set_config(engine.configuration(local_parties.devices))
     protocol = tfe.protocol.SecureNN(fixedpoint_config=tensors.fixed64_ni)
     tfe.set_protocol(protocol)
     yield protocol
@@ -121,7 +121,7 @@ def test_maxima_along_an_axis(protocol):
 
 
 def test_a_ring_without_our_comparisons_is_refused(local_parties):
-    tfe.set_config(local_parties.engine_config())
+    tfe.set_config(engine.configuration(local_parties.devices))
     with pytest.raises(ValueError, match=r"2\^64"):
         securenn.SecureNN(fixedpoint_config="high")
     tfe.set_config(tfe.LocalConfig())

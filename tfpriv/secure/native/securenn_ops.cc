@@ -1,6 +1,6 @@
 // What SecureNN's servers compute by themselves between two messages to find the sign of a shared
-// number, each as one op that draws its own randomness. See tfpriv/secure/securenn.py for the
-// protocol.
+// number, each as one op that draws its own randomness; and the numbers that two of them have in
+// common. See tfpriv/secure/securenn.py for the protocols.
 //
 // Notation: x = x0 + x1 modulo 2^64, of which server j holds xj. Servers i and j hold key ij in
 // common. The bits of a number are shared modulo 127, as bytes.
@@ -444,15 +444,43 @@ class CompareFinishOp : public StepOp {
   }
 };
 
+// Numbers that whoever has the key can draw.
+class CommonNumbersOp : public StepOp {
+ public:
+  explicit CommonNumbersOp(OpKernelConstruction* context) : StepOp(context) {
+    OP_REQUIRES_OK(context, context->GetAttr("shape", &shape_));
+    OP_REQUIRES_OK(context, context->GetAttr("part", &part_));
+  }
+  void Compute(OpKernelContext* context) override {
+    Stream stream;
+    OP_REQUIRES_OK(context, SharedStream(context, 0, step_, part_, &stream));
+    uint64_t* numbers = nullptr;
+    OP_REQUIRES_OK(context, Out(context, 0, shape_, &numbers));
+    ForPieces(context, shape_.num_elements(), 15,
+              [&](int64_t at, int64_t count) { Draw(stream, at, count, numbers + at); });
+  }
+
+ private:
+  TensorShape shape_;
+  int part_ = 0;
+};
+
 // --- Registration --------------------------------------------------------------------------------
 
-Status DealShapes(InferenceContext* context) {
+Status NumberShape(InferenceContext* context) {
   tensorflow::PartialTensorShape shape;
-  ShapeHandle numbers, bits;
+  ShapeHandle numbers;
   TF_RETURN_IF_ERROR(context->GetAttr("shape", &shape));
   TF_RETURN_IF_ERROR(context->MakeShapeFromPartialTensorShape(shape, &numbers));
-  TF_RETURN_IF_ERROR(context->Concatenate(numbers, context->Vector(kPlaces), &bits));
   context->set_output(0, numbers);
+  return OkStatus();
+}
+
+Status DealShapes(InferenceContext* context) {
+  TF_RETURN_IF_ERROR(NumberShape(context));
+  const ShapeHandle numbers = context->output(0);
+  ShapeHandle bits;
+  TF_RETURN_IF_ERROR(context->Concatenate(numbers, context->Vector(kPlaces), &bits));
   context->set_output(1, bits);
   return OkStatus();
 }
@@ -496,6 +524,9 @@ REGISTER_OP("CompareFinish0")
 REGISTER_OP("CompareFinish1")
     .Input("c: int64").Input("v: bool").Input("x: int64").Input("u1: int64").Input("ur1: int64")
     .Attr("step: int").Output("sign: int64").Output("product: int64").SetShapeFn(ShapesLike<0>);
+REGISTER_OP("CommonNumbers")
+    .Input("key: int32").Attr("shape: shape").Attr("step: int").Attr("part: int >= 0")
+    .Output("numbers: int64").SetShapeFn(NumberShape);
 
 #define REGISTER_KERNEL(name, ...) \
   REGISTER_KERNEL_BUILDER(Name(#name).Device(DEVICE_CPU), __VA_ARGS__)
@@ -506,6 +537,7 @@ REGISTER_KERNEL(CompareShare1, CompareShareOp<1>);
 REGISTER_KERNEL(CompareOpen, CompareOpenOp);
 REGISTER_KERNEL(CompareFinish0, CompareFinishOp<0>);
 REGISTER_KERNEL(CompareFinish1, CompareFinishOp<1>);
+REGISTER_KERNEL(CommonNumbers, CommonNumbersOp);
 #undef REGISTER_KERNEL
 
 }  // namespace
