@@ -93,9 +93,11 @@ class SecureNN(tfe.protocol.SecureNN):
         kinds = [arg.dispatch_id for arg in args if hasattr(arg, "dispatch_id")]
         if base_name == "matmul" and kinds == ["private", "public"]:
             return self._matmul_by_public(*args)
-        fused = base_name in ("mul", "matmul", "conv2d") and kinds == ["private", "private"]
-        if fused and all(x.backing_dtype is _RING for x in args[:2]):
-            return getattr(self, f"_{base_name}")(*args)
+        if kinds == ["private", "private"] and all(x.backing_dtype is _RING for x in args):
+            if base_name == "mul":
+                return self._product(tf.multiply, *args)
+            if base_name == "matmul" and all(x.shape.rank == 2 for x in args):
+                return self._product(lambda x, y: ops.int64_mat_mul(x=x, y=y), *args)
         return super().dispatch(base_name, *args, container=container, **kwargs)
 
     def _matmul_by_public(self, x, y):
@@ -109,24 +111,16 @@ class SecureNN(tfe.protocol.SecureNN):
 
     def conv2d_channels_last(self, x, kernel, strides, padding):
         """Convolves images [batch, height, width, channels] with a kernel (HWIO), both private."""
-        return self._conv2d(x, kernel, strides, padding, data_format="NHWC")
 
-    def _mul(self, x, y):
-        return self._product(tf.multiply, x, y)
-
-    def _matmul(self, x, y):
-        return self._product(lambda u, v: ops.int64_mat_mul(x=u, y=v), x, y)
-
-    def _conv2d(self, x, kernel, strides, padding, data_format="NCHW"):
-        def convolve(u, v):
+        def convolve(x, kernel):
             return ops.int64_conv2d(
-                x=u, y=v, strides=list(strides), padding=padding, data_format=data_format
+                x=x, y=kernel, strides=list(strides), padding=padding, data_format="NHWC"
             )
 
         return self._product(convolve, x, kernel)
 
     def _product(self, multiply, x, y):
-        """Returns a bilinear function of two private tensors; `multiply` computes it in the ring."""
+        """Returns a bilinear function of private tensors; `multiply` computes it on integers."""
         keys, step = self._next_step()
 
         def drawn(part, pair, server, shape):

@@ -79,6 +79,38 @@ def test_upstreams_signs_do_not(upstream):
     assert np.any(upstream.msb(shared(upstream, x)).reveal().to_native().numpy() != 1)
 
 
+@pytest.mark.parametrize("shape", SHAPES, ids=str)
+def test_products_are_exact_in_the_ring(protocol, shape):
+    x, y = ring_values(shape, 1), ring_values(shape, 2)
+    z = protocol.mul(shared(protocol, x), shared(protocol, y))
+    np.testing.assert_array_equal(opened(z), x * y)
+
+
+def test_products_repeat_what_is_smaller(protocol):
+    x, y = ring_values((4, 5), 1), ring_values((5,), 2)
+    z = protocol.mul(shared(protocol, x), shared(protocol, y))
+    np.testing.assert_array_equal(opened(z), x * y)
+
+
+@pytest.mark.parametrize("shape", [(1, 1, 1), (3, 5, 2), (7, 300, 33), (50, 2, 1)], ids=str)
+def test_matrix_products_are_exact_in_the_ring(protocol, shape):
+    rows, depth, columns = shape
+    x, y = ring_values((rows, depth), 1), ring_values((depth, columns), 2)
+    z = protocol.matmul(shared(protocol, x), shared(protocol, y))
+    np.testing.assert_array_equal(opened(z), x @ y)
+
+
+@pytest.mark.parametrize("padding", ["SAME", "VALID"])
+@pytest.mark.parametrize("strides", [(1, 1), (2, 2), (1, 3)], ids=str)
+def test_convolutions_are_exact(protocol, padding, strides):
+    generator = np.random.default_rng(0)
+    x = generator.integers(-(2**20), 2**20, (2, 7, 8, 3))
+    w = generator.integers(-(2**20), 2**20, (3, 2, 3, 5))
+    expected = tf.nn.conv2d(x.astype(float), w.astype(float), [1, *strides, 1], padding).numpy()
+    z = protocol.conv2d_channels_last(shared(protocol, x), shared(protocol, w), strides, padding)
+    np.testing.assert_array_equal(opened(z), expected.astype(np.int64))
+
+
 def test_comparisons_give_what_they_give_in_the_clear(protocol):
     generator = np.random.default_rng(3)
     x, y = np.round(generator.uniform(-2, 2, (2, 500)), 1)
@@ -302,6 +334,24 @@ def test_servers_0_and_1_see_uniform_numbers_whatever_the_secret(monkeypatch, pr
     assert abs(np.mean(v.numpy()) - 0.5) < 0.03
 
 
+@pytest.mark.parametrize("secret", SECRETS)
+def test_factors_and_shares_of_a_product_are_uniform_whatever_the_secret(
+    monkeypatch, protocol, secret
+):
+    messages = Messages(securenn.ops)
+    monkeypatch.setattr(securenn, "ops", messages)
+    x = shared(protocol, np.full((128, 128), secret))
+    z = protocol.matmul(x, x)
+    _, *seen = messages.calls["int64_mat_mul"]
+    words = [word for inputs, _ in seen for word in inputs.values()]
+    assert len(words) == 8  # two products at each server
+    for word in (*words, *(share.value for share in z.unwrapped)):
+        raw = word.numpy().view(np.uint64)
+        for byte in (0, 3, 7):
+            part = (raw >> np.uint64(8 * byte)) & np.uint64(255)
+            assert uniform(part.astype(np.int64), 256)
+
+
 def test_a_chi_square_that_would_see_a_bias():
     generator = np.random.default_rng(0)
     assert not uniform(generator.integers(0, 60, ROWS), 64)
@@ -315,22 +365,28 @@ def test_no_call_of_a_traced_function_draws_what_another_drew(monkeypatch, proto
     messages = Messages(securenn.ops)
     monkeypatch.setattr(securenn, "ops", messages)
     weight = fixed_point.share(protocol, tf.ones([32, 32]))
+    protocol.msb(weight)  # draws keys that no graph may use
+    messages.calls.clear()
 
     @tf.function(autograph=False)
     def run(x):
         secret = fixed_point.share(protocol, x)
         signs = [protocol.msb(secret), protocol.msb(secret + secret)]
         products = [protocol.matmul(secret, weight), secret * secret]
+        images, kernel = (protocol.reshape(secret, shape) for shape in ([4, 8, 8, 4], [8, 8, 4, 4]))
+        products.append(protocol.conv2d_channels_last(images, kernel, (1, 1), "SAME"))
         masked = [protocol.mask(x).unwrapped for x in (secret, products[0])]
         shares = [share.value for x in (*signs, *products) for share in x.unwrapped]
         shares += [alpha.value for *_, alpha, _ in masked]
         shares += [outputs[0] for _, outputs in messages.calls["compare_deal"]]
+        dealt = [numbers for _, numbers in messages.calls["common_numbers"]]
+        shares += [x for x in dealt if x.device == protocol.server_2.device_name]
         return shares, [inputs["row0"] for inputs, _ in messages.calls["compare_open"]]
 
     x = tf.ones([32, 32], tf.float64)
     (first, first_rows), (second, second_rows) = run(x), run(x)
-    for a in first:
-        assert not any(np.any(a.numpy() == b.numpy()) for b in (*first, *second) if b is not a)
+    numbers = np.concatenate([x.numpy().reshape(-1) for x in (*first, *second)])
+    assert len(np.unique(numbers)) == len(numbers)
     rows = [row.numpy() for row in (*first_rows, *second_rows)]
     for i, a in enumerate(rows):
         for b in rows[:i]:
@@ -340,6 +396,8 @@ def test_no_call_of_a_traced_function_draws_what_another_drew(monkeypatch, proto
 def test_no_iteration_of_a_loop_draws_what_another_drew(protocol):
     @tf.function(autograph=False)
     def run():
+        protocol.msb(shared(protocol, [1]))  # draws keys that the loop may not use
+
         def body(i, drawn):
             sign = protocol.msb(shared(protocol, [1, -1, 0, 5]))
             return i + 1, drawn.write(i, tf.stack([share.value for share in sign.unwrapped]))
@@ -400,6 +458,18 @@ def test_a_relu_takes_three_rounds_and_224_bytes_a_number(protocol, local_partie
     # c and a row from each; the bits of r, and shares of u and u r, from server 2.
     assert sum(sent.values()) <= count * (2 * (8 + 64) + 64 + 16) + 3 * keys
     assert sent[2] >= count * (64 + 16)
+
+
+def test_a_product_takes_a_round_in_which_server_2_sends_one_tensor(protocol, local_parties):
+    def run():
+        x, y = (fixed_point.share(protocol, tf.ones(shape)) for shape in ([2, 30], [30, 3]))
+        return [share.value for share in protocol.matmul(x, y).unwrapped]
+
+    traffic = communication.measure(traced(run), local_parties)
+    assert traffic.rounds == 1 + 1  # the first is the client's
+    keys = 2 * 32
+    assert traffic.bytes_sent["server2"] <= 8 * 2 * 3 + keys
+    assert traffic.bytes_sent["server0"] <= 8 * (2 * 30 + 30 * 3) + keys
 
 
 def test_shares_stay_apart_in_a_product_with_a_public_matrix(protocol, local_parties):
