@@ -276,7 +276,8 @@ def _refuse_contents(path):
     ours = {path / lock.FILE_NAME, *_leftovers(path)}
     if (path / "config.json").exists():
         raise UserError(
-            f"{path} holds a run already; go on with it by --resume, or give another --output_dir."
+            f"{path} holds a run already; give another --output_dir, or go on with it by --resume "
+            "if the program has that."
         )
     if any(entry not in ours for entry in path.iterdir()):
         raise UserError(f"{path} is not empty; give another --output_dir.")

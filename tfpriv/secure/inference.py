@@ -135,8 +135,9 @@ def evaluate(config: InferenceConfig) -> runs.RunDirectory:
                 step_name="batch",
                 data=dataset.provenance,
             ) as directory:
+                batch_size = min(config.batch_size, len(features))
                 secure, measured, seconds_by_stage = _evaluate(
-                    net, protocol, parties, features, config.batch_size, directory
+                    net, protocol, parties, features, batch_size, directory
                 )
                 answers = model.predict(features, batch_size=256, verbose=0)
                 summary = {
@@ -146,7 +147,7 @@ def evaluate(config: InferenceConfig) -> runs.RunDirectory:
                     "protocol": config.protocol,
                     "precision": protocol.fixedpoint_config.precision_fractional,
                     "num_examples": len(features),
-                    "batch_size": config.batch_size,
+                    "batch_size": batch_size,
                     "players": config.players,
                     "model_parameters": int(model.count_params()),
                     "model_path": str(config.model),
@@ -220,7 +221,7 @@ def _evaluate(net, protocol, parties, features, batch_size, directory):
     measured = {
         "graph_seconds": max(seconds[0] - per_batch, 0.0) if seconds[1:] else None,
         "seconds_per_batch": per_batch,
-        "examples_per_second": min(batch_size, len(features)) / per_batch,
+        "examples_per_second": batch_size / per_batch,
         "bytes_sent": None,
         "rounds_of_communication": None,
     }

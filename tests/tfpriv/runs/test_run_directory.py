@@ -53,7 +53,7 @@ def test_an_empty_directory_and_a_new_deep_one_are_taken(tmp_path):
 def test_a_run_that_is_there_is_not_run_over(tmp_path):
     _create(tmp_path).close()
     before = (tmp_path / "config.json").read_bytes()
-    with pytest.raises(UserError, match="holds a run already; go on with it by --resume, or"):
+    with pytest.raises(UserError, match="holds a run already; give another --output_dir, or"):
         _create(tmp_path)
     assert (tmp_path / "config.json").read_bytes() == before
 
