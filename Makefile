@@ -21,7 +21,7 @@ WORKERS ?= 2
 # What `make benchmark` runs, of benchmarks/.
 BENCHMARK ?= federated_round secure_inference secure_training
 
-# Whose ABY3 `make conformance` tests: tf-encrypted's own on our ops, and ours.
+# Whose ABY3 and SecureNN `make conformance` tests: tf-encrypted's own on our ops, and ours.
 PROTOCOL ?= upstream tfpriv
 
 define functions

@@ -236,7 +236,7 @@ class TestRanges:
         limit = ranges.largest_result(aby3)
         for factor, right in ((0.99, True), (2.01, False)):
             x = fixed_point.share(
-                aby3, tf.fill([4, 1], tf.constant(limit * factor / 2**15, tf.float64))
+                aby3, tf.fill([100, 1], tf.constant(limit * factor / 2**15, tf.float64))
             )
             y = fixed_point.share(aby3, tf.fill([1, 1], tf.constant(2.0**15, tf.float64)))
             z = fixed_point.reveal(aby3, aby3.matmul(x, y)).numpy()
