@@ -12,7 +12,7 @@ import tensorflow as tf
 
 from tfpriv import datasets, runs
 from tfpriv.errors import UserError
-from tfpriv.secure import communication, fixed_point, network, protocols, ranges
+from tfpriv.secure import communication, fixed_point, network, protocols, ranges, stages
 from tfpriv.secure.inference_config import InferenceConfig
 from tfpriv.secure.parties import Parties, connected
 
@@ -105,7 +105,7 @@ def _traced(function, *arguments):
 def open_outputs(net: network.Network, outputs: np.ndarray) -> np.ndarray:
     """Applies to revealed outputs the activation that the client was left to apply."""
     if net.opened == "softmax":
-        return network.softmax(outputs)
+        return stages.softmax(outputs)
     if net.opened == "sigmoid":
         return 1 / (1 + np.exp(-outputs))
     return outputs

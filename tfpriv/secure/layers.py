@@ -16,7 +16,7 @@ import tensorflow as tf
 
 from tfpriv.errors import UserError
 from tfpriv.secure import fixed_point
-from tfpriv.secure.network import in_order
+from tfpriv.secure.keras_layers import in_order, kind_of
 
 KNOWN = ("Dense", "Conv2D", "MaxPooling2D", "Flatten", "ReLU", "Activation")
 
@@ -190,7 +190,7 @@ def from_keras(model: tf.keras.Model) -> list:
     """
     layers = []
     for layer in in_order(model):
-        kind = type(layer).__name__
+        kind = kind_of(layer)
         if kind == "Dense":
             _refuse(layer, not layer.use_bias, "no bias", "use_bias=True")
             _refuse(layer, len(layer.input_shape) != 2, "inputs of several axes", "Flatten first")

@@ -143,3 +143,13 @@ def test_setting_of_a_layer_that_cannot_be_trained_is_refused(layer):
     model = tf.keras.Sequential([k.InputLayer((8, 8, 2)), layer])
     with pytest.raises(UserError, match="layer bad of the model has"):
         layers.from_keras(model)
+
+
+def test_layer_of_the_users_own_is_refused_even_under_a_known_name():
+    class Dense(k.Dense):
+        def call(self, inputs):
+            return 2 * super().call(inputs)
+
+    model = tf.keras.Sequential([k.InputLayer((4,)), Dense(2)])
+    with pytest.raises(UserError, match=r"test_layers\.Dense, which cannot be trained on shares"):
+        layers.from_keras(model)
