@@ -37,6 +37,10 @@ def pytest_configure(config):
     """
     asked_for = [pathlib.Path(argument.split("::")[0]).resolve() for argument in config.args]
     if any(_SECURE.is_relative_to(path) or path.is_relative_to(_SECURE) for path in asked_for):
+        from tfpriv import environment
+
+        environment.quiet_tensorflow()
+
         from tfpriv.secure import parties
 
         parties.separate_local_devices()

@@ -1,22 +1,30 @@
-"""Local parties and protocols for the tests of tfpriv.secure."""
+"""Local parties and protocols for the tests of tfpriv.secure.
+
+Imported inside the fixtures: pytest loads this file before it configures TensorFlow (see
+tests/conftest.py).
+"""
 
 import pytest
-
-from tfpriv.secure import parties, protocols
 
 
 @pytest.fixture(scope="session")
 def local_parties():
+    from tfpriv.secure import parties
+
     return parties.local()
 
 
 @pytest.fixture
 def aby3(local_parties):
+    from tfpriv.secure import protocols
+
     with protocols.running("aby3", local_parties) as protocol:
         yield protocol
 
 
 @pytest.fixture(params=["aby3", "securenn"])
 def protocol(request, local_parties):
+    from tfpriv.secure import protocols
+
     with protocols.running(request.param, local_parties) as protocol:
         yield protocol
