@@ -13,17 +13,6 @@
 namespace tfpriv {
 namespace {
 
-using tensorflow::DEVICE_CPU;
-using tensorflow::OkStatus;
-using tensorflow::OpKernel;
-using tensorflow::OpKernelConstruction;
-using tensorflow::OpKernelContext;
-using tensorflow::Status;
-using tensorflow::Tensor;
-using tensorflow::TensorShape;
-using tensorflow::errors::InvalidArgument;
-using tensorflow::shape_inference::InferenceContext;
-
 #define TFPRIV_CLONES __attribute__((target_clones("avx512f", "avx2", "default")))
 
 // An op over elements that all lie at the same place in its inputs; `kElements` of the inputs are

@@ -13,18 +13,6 @@ namespace tfpriv {
 namespace {
 
 using tensorflow::BCast;
-using tensorflow::DEVICE_CPU;
-using tensorflow::OkStatus;
-using tensorflow::OpKernel;
-using tensorflow::OpKernelConstruction;
-using tensorflow::OpKernelContext;
-using tensorflow::Status;
-using tensorflow::Tensor;
-using tensorflow::TensorShape;
-using tensorflow::errors::InvalidArgument;
-using tensorflow::shape_inference::DimensionHandle;
-using tensorflow::shape_inference::InferenceContext;
-using tensorflow::shape_inference::ShapeHandle;
 
 typedef __int128 int128;
 typedef unsigned __int128 uint128;

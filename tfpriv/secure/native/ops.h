@@ -14,29 +14,39 @@
 
 namespace tfpriv {
 
+using tensorflow::DEVICE_CPU;
+using tensorflow::OkStatus;
+using tensorflow::OpKernel;
+using tensorflow::OpKernelConstruction;
+using tensorflow::OpKernelContext;
+using tensorflow::Status;
+using tensorflow::Tensor;
+using tensorflow::TensorShape;
+using tensorflow::errors::InvalidArgument;
+using tensorflow::shape_inference::DimensionHandle;
+using tensorflow::shape_inference::InferenceContext;
+using tensorflow::shape_inference::ShapeHandle;
+
 // Runs body(first, last) over [0, total) on TensorFlow's own threads; cost_per_unit is in cycles.
-inline void Parallel(tensorflow::OpKernelContext* context, int64_t total, int64_t cost_per_unit,
+inline void Parallel(OpKernelContext* context, int64_t total, int64_t cost_per_unit,
                      const std::function<void(int64_t, int64_t)>& body) {
   auto& threads = *context->device()->tensorflow_cpu_worker_threads();
   tensorflow::Shard(threads.num_threads, threads.workers, total, cost_per_unit, body);
 }
 
 // Reads a seed, int32[8], as the key of a stream.
-inline tensorflow::Status SeedToKey(const tensorflow::Tensor& seed, Stream* stream) {
+inline Status SeedToKey(const Tensor& seed, Stream* stream) {
   if (seed.dims() != 1 || seed.NumElements() != 8) {
-    return tensorflow::errors::InvalidArgument("a seed has shape [8], and this one has ",
-                                               seed.shape().DebugString());
+    return InvalidArgument("a seed has shape [8], and this one has ", seed.shape().DebugString());
   }
   std::memcpy(stream->key, seed.data(), sizeof(stream->key));
-  return tensorflow::OkStatus();
+  return OkStatus();
 }
 
 // Reads a shape from an int32 vector.
-inline tensorflow::Status ReadShape(const tensorflow::Tensor& sizes,
-                                    tensorflow::TensorShape* shape) {
+inline Status ReadShape(const Tensor& sizes, TensorShape* shape) {
   if (sizes.dims() != 1) {
-    return tensorflow::errors::InvalidArgument("a shape is a vector, and this one has rank ",
-                                               sizes.dims());
+    return InvalidArgument("a shape is a vector, and this one has rank ", sizes.dims());
   }
   return tensorflow::TensorShapeUtils::MakeShape(sizes.flat<int32_t>().data(),
                                                  sizes.NumElements(), shape);

@@ -14,19 +14,6 @@
 namespace tfpriv {
 namespace {
 
-using tensorflow::DEVICE_CPU;
-using tensorflow::OkStatus;
-using tensorflow::OpKernel;
-using tensorflow::OpKernelConstruction;
-using tensorflow::OpKernelContext;
-using tensorflow::Status;
-using tensorflow::Tensor;
-using tensorflow::TensorShape;
-using tensorflow::errors::InvalidArgument;
-using tensorflow::shape_inference::DimensionHandle;
-using tensorflow::shape_inference::InferenceContext;
-using tensorflow::shape_inference::ShapeHandle;
-
 const int64_t* Data(const Tensor& tensor) { return static_cast<const int64_t*>(tensor.data()); }
 
 // How the rows of the left matrix lie in a tensor: row r, term k is at offset(r, k), -1 for 0.

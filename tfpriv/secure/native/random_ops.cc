@@ -12,18 +12,7 @@
 namespace tfpriv {
 namespace {
 
-using tensorflow::DEVICE_CPU;
-using tensorflow::OkStatus;
-using tensorflow::OpKernel;
-using tensorflow::OpKernelConstruction;
-using tensorflow::OpKernelContext;
-using tensorflow::Status;
-using tensorflow::Tensor;
-using tensorflow::TensorShape;
 using tensorflow::errors::Internal;
-using tensorflow::errors::InvalidArgument;
-using tensorflow::shape_inference::InferenceContext;
-using tensorflow::shape_inference::ShapeHandle;
 
 typedef unsigned __int128 uint128;
 

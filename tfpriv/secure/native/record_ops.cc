@@ -14,15 +14,7 @@
 namespace tfpriv {
 namespace {
 
-using tensorflow::DEVICE_CPU;
-using tensorflow::OkStatus;
-using tensorflow::OpKernel;
-using tensorflow::OpKernelConstruction;
-using tensorflow::OpKernelContext;
-using tensorflow::Status;
-using tensorflow::Tensor;
 using tensorflow::tstring;
-using tensorflow::errors::InvalidArgument;
 using tensorflow::errors::IOError;
 using tensorflow::io::RecordWriter;
 

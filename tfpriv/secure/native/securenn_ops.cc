@@ -16,18 +16,6 @@
 namespace tfpriv {
 namespace {
 
-using tensorflow::DEVICE_CPU;
-using tensorflow::OkStatus;
-using tensorflow::OpKernel;
-using tensorflow::OpKernelConstruction;
-using tensorflow::OpKernelContext;
-using tensorflow::Status;
-using tensorflow::Tensor;
-using tensorflow::TensorShape;
-using tensorflow::errors::InvalidArgument;
-using tensorflow::shape_inference::InferenceContext;
-using tensorflow::shape_inference::ShapeHandle;
-
 #define TFPRIV_CLONES __attribute__((target_clones("avx2", "default")))
 #define TFPRIV_INLINE inline __attribute__((always_inline))
 

@@ -13,13 +13,13 @@ constexpr uint32_t kSharesNonce = 0x72616873;
 
 // Reads the stream of a key that is input `index`, for the protocol's step number `step`. Within a
 // step, `part` tells what is drawn.
-inline tensorflow::Status SharedStream(tensorflow::OpKernelContext* context, int index,
-                                       int64_t step, int part, Stream* stream) {
+inline Status SharedStream(OpKernelContext* context, int index, int64_t step, int part,
+                           Stream* stream) {
   TF_RETURN_IF_ERROR(SeedToKey(context->input(index), stream));
   stream->nonce[0] = static_cast<uint32_t>(step);
   stream->nonce[1] = static_cast<uint32_t>(step >> 32) | static_cast<uint32_t>(part) << 24;
   stream->nonce[2] = kSharesNonce;
-  return tensorflow::OkStatus();
+  return OkStatus();
 }
 
 // Elements are worked on in pieces that stay in the first cache together with their randomness.
