@@ -177,4 +177,4 @@ flags.adopt_module_key_flags(program)
 flags.adopt_module_key_flags(secure_evaluation)
 
 if __name__ == "__main__":
-    program.run(main)
+    program.run(main, resumes=True)

@@ -51,10 +51,14 @@ def config_from_flags(config_class: type):
     )
 
 
-def run(main: Callable[[], None]) -> None:
+def run(main: Callable[[], None], *, resumes: bool = False) -> None:
     """Runs a program: parses the flags, calls `main`, and ends with a sentence if it fails.
 
     The exit status is 0, 1 for a flag that does not exist, 2 for a UserError, or 130 after Ctrl-C.
+
+    Args:
+        main: The program.
+        resumes: Whether it can go on with what was interrupted.
     """
     environment.quiet_tensorflow()
     # TFF and Keras log each checkpoint and each model that they write.
@@ -68,7 +72,8 @@ def run(main: Callable[[], None]) -> None:
     try:
         main()
     except KeyboardInterrupt:
-        _stop("interrupted; go on with --resume and the same flags.", INTERRUPTED)
+        hint = "; go on with --resume and the same flags" if resumes else ""
+        _stop(f"interrupted{hint}.", INTERRUPTED)
     except UserError as error:
         _stop(str(error), 2)
 

@@ -41,7 +41,7 @@ def _flags_as_they_were():
 
 def _run(monkeypatch, main, *arguments):
     monkeypatch.setattr(sys, "argv", ["test_program", *arguments])
-    program.run(main)
+    program.run(main, resumes=True)
 
 
 def _ending(monkeypatch, capsys, main, *arguments):
