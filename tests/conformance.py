@@ -70,10 +70,8 @@ def run_folder(folder, protocol, report):
 
     environment.quiet_tensorflow()
 
-    from tfpriv.secure import native
     from tfpriv.secure.engine import tfe
 
-    tfe.operations.aux.aux_module = native.load()  # a copy of the name, for its tests alone
     if protocol == "tfpriv":
         use_ours(tfe)
 
