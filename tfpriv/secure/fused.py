@@ -75,7 +75,8 @@ def _reshare(protocol, own):
     return shares
 
 
-def _product(protocol, op, x, y, **attributes):
+def _multiplied(protocol, op, x, y, **attributes):
+    """Has each server compute its part of a product of some kind, and returns the pairs."""
     step = _next_step(protocol)
     xs, ys = _values(x), _values(y)
     own = []
@@ -92,7 +93,12 @@ def _product(protocol, op, x, y, **attributes):
                     **attributes,
                 )
             )
-    z = _shared(protocol, _reshare(protocol, own), x.is_scaled or y.is_scaled)
+    return _reshare(protocol, own)
+
+
+def _product(protocol, op, x, y, **attributes):
+    shares = _multiplied(protocol, op, x, y, **attributes)
+    z = _shared(protocol, shares, x.is_scaled or y.is_scaled)
     return protocol.truncate(z) if x.is_scaled and y.is_scaled else z
 
 
@@ -125,23 +131,8 @@ def conv2d(protocol, x, w, strides, padding, data_format="NCHW"):
 @_instead_of("_and_private_private", lambda x, y: _same_shape(x, y) and x.backing_dtype.nbits <= 64)
 def and_(protocol, x, y):
     assert x.share_type == y.share_type == _BOOLEAN and x.backing_dtype == y.backing_dtype
-    step = _next_step(protocol)
-    xs, ys = _values(x), _values(y)
-    own = []
-    for server in range(3):
-        with _on(protocol, server):
-            own.append(
-                ops.shares_and(
-                    x=xs[server][0],
-                    x_next=xs[server][1],
-                    y=ys[server][0],
-                    y_next=ys[server][1],
-                    step=step,
-                    **_keys(protocol, server),
-                )
-            )
-    is_scaled = x.is_scaled or y.is_scaled
-    return _shared(protocol, _reshare(protocol, own), is_scaled, _BOOLEAN, x.backing_dtype)
+    shares = _multiplied(protocol, ops.shares_and, x, y)
+    return _shared(protocol, shares, x.is_scaled or y.is_scaled, _BOOLEAN, x.backing_dtype)
 
 
 @_instead_of("_add_public_public", lambda x, y: True)
