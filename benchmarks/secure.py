@@ -3,6 +3,7 @@
 import datetime
 import json
 import os
+import pathlib
 import statistics
 import subprocess
 import sys
@@ -67,6 +68,14 @@ def measure_all(jobs: list[dict], path: str) -> dict:
     results["load_average_after"] = os.getloadavg()
     files.write_text(path, json.dumps(results, indent=2) + "\n")
     return results
+
+
+def update_readme(path: str, marker: str, aims: dict) -> None:
+    """Writes a results file's table into the README, between the marker and its end."""
+    results = json.loads(pathlib.Path(path).read_text())
+    files.replace_between(
+        "README.md", f"<!-- {marker} -->", f"<!-- /{marker} -->", table(results, aims)
+    )
 
 
 def describe(result: dict) -> str:

@@ -24,13 +24,11 @@ What was tried, and what it gave (B is the CNN at batch 32, one core, units of t
   by layer runs them so.
 """
 
-import json
 import pathlib
 
 from absl import app, flags
 
 from benchmarks import secure
-from tfpriv import files
 
 AIMS = {("2nn", 32): 0.25, ("cnn_mcmahan", 1): 1.2, ("cnn_mcmahan", 32): 16}
 RESULTS = str(pathlib.Path(__file__).parent / "results" / "secure_inference.json")
@@ -80,13 +78,10 @@ def _job(model, batch_size, protocol, engine, cores, repetitions):
 
 def main(_) -> None:
     """Measures and writes the results, or writes the table."""
-    if not _UPDATE.value:
+    if _UPDATE.value:
+        secure.update_readme(_OUTPUT.value, "secure", AIMS)
+    else:
         secure.measure_all(jobs(_QUICK.value), _OUTPUT.value)
-        return
-    results = json.loads(pathlib.Path(_OUTPUT.value).read_text())
-    files.replace_between(
-        "README.md", "<!-- secure -->", "<!-- /secure -->", secure.table(results, AIMS)
-    )
 
 
 if __name__ == "__main__":

@@ -9,13 +9,11 @@ table: logistic regression, A (784-128-128-10), D (one convolution), and B and C
 with maxima); SGD with momentum.
 """
 
-import json
 import pathlib
 
 from absl import app, flags
 
 from benchmarks import secure
-from tfpriv import files
 
 AIMS = {("A", 128): 1.5, ("D", 128): 5}
 RESULTS = str(pathlib.Path(__file__).parent / "results" / "secure_training.json")
@@ -53,16 +51,10 @@ def _job(network, engine, cores, repetitions):
 
 def main(_) -> None:
     """Measures and writes the results, or writes the table."""
-    if not _UPDATE.value:
+    if _UPDATE.value:
+        secure.update_readme(_OUTPUT.value, "secure training", AIMS)
+    else:
         secure.measure_all(jobs(_QUICK.value), _OUTPUT.value)
-        return
-    results = json.loads(pathlib.Path(_OUTPUT.value).read_text())
-    files.replace_between(
-        "README.md",
-        "<!-- secure training -->",
-        "<!-- /secure training -->",
-        secure.table(results, AIMS),
-    )
 
 
 if __name__ == "__main__":
