@@ -55,10 +55,12 @@ def kind_of(layer: tf.keras.layers.Layer) -> str:
     return f"{kind.__module__}.{kind.__name__}"
 
 
-def refuse(layer: tf.keras.layers.Layer, what: str, remedy: str) -> NoReturn:
-    """Raises UserError: the layer has something that cannot be computed on shares."""
+def refuse(
+    layer: tf.keras.layers.Layer, what: str, remedy: str, done: str = "computed"
+) -> NoReturn:
+    """Raises UserError: the layer has something that cannot be computed, or trained, on shares."""
     raise UserError(
-        f"layer {layer.name} of the model has {what}, which cannot be computed on shares; use "
+        f"layer {layer.name} of the model has {what}, which cannot be {done} on shares; use "
         f"{remedy}."
     )
 

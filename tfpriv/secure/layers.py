@@ -16,7 +16,7 @@ import tensorflow as tf
 
 from tfpriv.errors import UserError
 from tfpriv.secure import fixed_point
-from tfpriv.secure.keras_layers import in_order, kind_of
+from tfpriv.secure.keras_layers import in_order, kind_of, refuse
 
 KNOWN = ("Dense", "Conv2D", "MaxPooling2D", "Flatten", "ReLU", "Activation")
 
@@ -237,10 +237,7 @@ def _activation(layer):
 
 def _refuse(layer, is_so, what, remedy):
     if is_so:
-        raise UserError(
-            f"layer {layer.name} of the model has {what}, which cannot be trained on shares; use "
-            f"{remedy}."
-        )
+        refuse(layer, what, remedy, "trained")
 
 
 def _refuse_channels_first(layer):
