@@ -1,10 +1,7 @@
 """What a run has spent so far, for both privacy units, from the rounds that really ran."""
 
-import json
 import pathlib
 
-from tfpriv import files
-from tfpriv.errors import UserError
 from tfpriv.federated.population import Population
 from tfpriv.privacy import Ledger, PrivacyPlan, statement
 
@@ -26,7 +23,7 @@ class Accountant:
         self._path = path
         self._plan = plan
         self._population = population
-        self._ledger = Ledger(_read(path))
+        self._ledger = Ledger.read(path)
 
     @property
     def segment(self) -> int:
@@ -36,7 +33,7 @@ class Accountant:
     def record(self, round_number: int) -> None:
         """Counts a round, on disk, before its result is saved or shown."""
         self._ledger.record(round_number)
-        files.write_text(self._path, json.dumps(self._ledger.stretches) + "\n")
+        self._ledger.write(self._path)
 
     def spent(self) -> dict[str, float]:
         """Returns `epsilon` and `epsilon_rdp` so far; empty for a run that is not private."""
@@ -78,16 +75,3 @@ class Accountant:
         if self._plan is None:
             return None, [], None
         return self._plan, self._ledger.segments(self._plan.steps_per_pass), None
-
-
-def _read(path):
-    try:
-        stretches = json.loads(path.read_text())
-        return [(int(first), int(end)) for first, end in stretches]
-    except FileNotFoundError:
-        return []
-    except (ValueError, TypeError) as error:
-        raise UserError(
-            f"{path} is damaged ({error}), and with it the count of the rounds that ran; start "
-            "the run anew in another --output_dir."
-        ) from error

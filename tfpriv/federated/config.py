@@ -1,8 +1,8 @@
 """What a federated run is told to do, complete and checked."""
 
 import dataclasses
-import math
 
+from tfpriv import settings
 from tfpriv.errors import UserError
 
 ALGORITHMS = ("fedavg", "fedsgd", "fedprox", "mimelite")
@@ -12,6 +12,16 @@ WEIGHTINGS = ("examples", "uniform")
 PRIVACY_UNITS = ("none", "client", "example")
 MECHANISMS = ("gaussian", "adaptive", "tree")
 SAMPLERS = ("poisson", "fixed_size", "shuffled")
+
+_CHOICES = {
+    "algorithm": ALGORITHMS,
+    "sampler": SAMPLERS,
+    "weighting": WEIGHTINGS,
+    "client_optimizer": CLIENT_OPTIMIZERS,
+    "server_optimizer": SERVER_OPTIMIZERS,
+    "privacy_unit": PRIVACY_UNITS,
+    "mechanism": MECHANISMS,
+}
 
 _LOCAL_TRAINING = ("fedavg", "fedprox", "mimelite")
 _ADAPTIVE_SERVERS = ("adam", "yogi", "adagrad")
@@ -118,17 +128,8 @@ class FederatedConfig:
             UserError: if a value is not among the choices or out of range, a field belongs to a
                 choice not made, or the choices do not go together.
         """
-        _check_choices(self)
-        filled = dict(dataclasses.asdict(self))
-        for name, (decider, values) in _BELONGS_TO.items():
-            has_meaning = filled[decider] in values
-            if filled[name] is not None and not has_meaning:
-                raise UserError(
-                    f"--{name}={filled[name]} has no meaning with --{decider}={filled[decider]}; "
-                    f"leave it out, or choose --{decider}={' or '.join(values)}."
-                )
-            if filled[name] is None and has_meaning:
-                filled[name] = _DEFAULTS.get(name)
+        settings.check_choices(self, _CHOICES)
+        filled = settings.fill_in(self, _BELONGS_TO, _DEFAULTS)
         if filled["sampler"] is None:
             filled["sampler"] = _default_sampler(filled)
         if filled["num_clients"] is None and self.partition not in ("writers", "natural"):
@@ -142,65 +143,42 @@ class FederatedConfig:
         return config
 
 
-def _default_sampler(settings):
-    if settings["privacy_unit"] != "client":
+def _default_sampler(filled):
+    if filled["privacy_unit"] != "client":
         return "fixed_size"
-    return "shuffled" if settings["mechanism"] == "tree" else "poisson"
-
-
-def _check_choices(config):
-    for name, choices in (
-        ("algorithm", ALGORITHMS),
-        ("sampler", SAMPLERS),
-        ("weighting", WEIGHTINGS),
-        ("client_optimizer", CLIENT_OPTIMIZERS),
-        ("server_optimizer", SERVER_OPTIMIZERS),
-        ("privacy_unit", PRIVACY_UNITS),
-        ("mechanism", MECHANISMS),
-    ):
-        value = getattr(config, name)
-        if value is not None and value not in choices:
-            raise UserError(f"--{name}={value} is not known; choose one of {', '.join(choices)}.")
+    return "shuffled" if filled["mechanism"] == "tree" else "poisson"
 
 
 def _check_numbers(config):
-    for name, lowest in (
-        ("rounds", 1),
-        ("num_clients", 1),
-        ("batch_size", 1),
-        ("client_epochs", 1),
-        ("eval_every", 1),
-        ("checkpoint_every", 1),
-        ("seed", 0),
-    ):
-        value = getattr(config, name)
-        if value is not None and value < lowest:
-            raise UserError(f"--{name}={value} is too small; it must be at least {lowest}.")
-    for name in (
-        "clients_per_round",
-        "client_learning_rate",
-        "server_learning_rate",
-        "server_epsilon",
-        "clip_norm",
-        "target_epsilon",
-    ):
-        value = getattr(config, name)
-        if value is not None and not (value > 0 and math.isfinite(value)):
-            raise UserError(f"--{name}={value} must be a number above 0.")
-    for name in ("proximal_strength", "noise_multiplier", "clip_learning_rate"):
-        value = getattr(config, name)
-        if value is not None and not (value >= 0 and math.isfinite(value)):
-            raise UserError(f"--{name}={value} must be a number at least 0.")
-    for name in ("client_momentum", "server_momentum"):
-        value = getattr(config, name)
-        if value is not None and not 0 <= value < 1:
-            raise UserError(f"--{name}={value} must be at least 0 and below 1.")
-    for name in ("target_quantile", "target_accuracy"):
-        value = getattr(config, name)
-        if value is not None and not 0 <= value <= 1:
-            raise UserError(f"--{name}={value} must be between 0 and 1.")
-    if config.delta is not None and not 0 < config.delta < 1:
-        raise UserError(f"--delta={config.delta} must be above 0 and below 1.")
+    settings.check_at_least(
+        config,
+        {
+            "rounds": 1,
+            "num_clients": 1,
+            "batch_size": 1,
+            "client_epochs": 1,
+            "eval_every": 1,
+            "checkpoint_every": 1,
+            "seed": 0,
+        },
+    )
+    settings.check_positive(
+        config,
+        (
+            "clients_per_round",
+            "client_learning_rate",
+            "server_learning_rate",
+            "server_epsilon",
+            "clip_norm",
+            "target_epsilon",
+        ),
+    )
+    settings.check_not_negative(
+        config, ("proximal_strength", "noise_multiplier", "clip_learning_rate")
+    )
+    settings.check_momentum(config, ("client_momentum", "server_momentum"))
+    settings.check_between(config, ("target_quantile", "target_accuracy"))
+    settings.check_delta(config)
 
 
 def _check_together(config):

@@ -3,7 +3,7 @@
 import tensorflow_federated as tff
 
 from tfpriv.federated.config import FederatedConfig
-from tfpriv.federated.schedules import build_schedule
+from tfpriv.models.schedules import build_schedule
 
 
 def build_client_optimizer(config: FederatedConfig) -> tff.learning.optimizers.Optimizer:

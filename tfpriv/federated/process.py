@@ -8,7 +8,7 @@ from tfpriv.federated.config import FederatedConfig
 from tfpriv.federated.local_model import LocalModel
 from tfpriv.federated.optimizers import build_client_optimizer, build_server_optimizer
 from tfpriv.federated.private_local_training import local_dp_sgd
-from tfpriv.federated.schedules import build_schedule
+from tfpriv.models.schedules import build_schedule
 from tfpriv.privacy import PrivacyPlan
 
 

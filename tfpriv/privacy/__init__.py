@@ -5,9 +5,10 @@ Pure arithmetic over numpy and dp_accounting; no TensorFlow.
 
 from tfpriv.privacy.accounting import Epsilon
 from tfpriv.privacy.ledger import Ledger
-from tfpriv.privacy.mechanisms import AdaptiveGaussian, Gaussian, Mechanism, Tree
+from tfpriv.privacy.mechanisms import AdaptiveGaussian, Banded, Gaussian, Mechanism, Tree
 from tfpriv.privacy.plan import PrivacyPlan
 from tfpriv.privacy.sampling import (
+    CyclicPoissonSampler,
     FixedSizeSampler,
     PoissonSampler,
     Sampler,
@@ -17,6 +18,8 @@ from tfpriv.privacy.sampling import (
 
 __all__ = [
     "AdaptiveGaussian",
+    "Banded",
+    "CyclicPoissonSampler",
     "Epsilon",
     "FixedSizeSampler",
     "Gaussian",

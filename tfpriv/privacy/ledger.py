@@ -1,6 +1,11 @@
 """Which steps really ran, for a run that may have been interrupted."""
 
+import json
+import pathlib
 from collections.abc import Sequence
+
+from tfpriv import files
+from tfpriv.errors import UserError
 
 
 class Ledger:
@@ -20,6 +25,27 @@ class Ledger:
         self.stretches = [[int(first), int(end)] for first, end in stretches]
         self.segment = len(self.stretches)
         self._new = True
+
+    @classmethod
+    def read(cls, path: pathlib.Path) -> "Ledger":
+        """Returns the ledger of an interrupted run from its file, an empty one if there is none.
+
+        Raises:
+            UserError: if the file is damaged: epsilon would be a guess.
+        """
+        try:
+            return cls(json.loads(path.read_text()))
+        except FileNotFoundError:
+            return cls()
+        except (ValueError, TypeError) as error:
+            raise UserError(
+                f"{path} is damaged ({error}), and with it the count of the steps that ran; start "
+                "the run anew in another --output_dir."
+            ) from error
+
+    def write(self, path: pathlib.Path) -> None:
+        """Writes the stretches to a file, for `read`."""
+        files.write_text(path, json.dumps(self.stretches) + "\n")
 
     def record(self, step: int) -> None:
         """Adds a step; the first one since this ledger was made starts a stretch."""

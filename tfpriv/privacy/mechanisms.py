@@ -9,8 +9,10 @@ import dataclasses
 import math
 
 import dp_accounting
+import numpy as np
 
 from tfpriv.errors import UserError
+from tfpriv.privacy import factorization
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -114,11 +116,69 @@ class Tree:
         )
 
 
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Banded:
+    """Gaussian noise correlated over steps by a banded factorization of the prefix sums.
+
+    Training sees x + C^-1 z for the steps' clipped sums x, so that later noise takes some of the
+    earlier back. What is protected is all that is released since the mechanism was last started.
+
+    Attributes:
+        clip_norm: The L2 bound on one member's contribution, above 0.
+        factorization: "sqrt", where C is the banded square root of the prefix-sum matrix, scaled to
+            columns of norm 1 (Choquette-Choo et al. 2023, arXiv 2306.08153; Kalinin and Lampert
+            2024), or "inverse_sqrt", where C^-1 is the banded inverse (arXiv 2505.12128).
+        bands: The number of bands, at least 1; with 1 the noise is independent.
+        noise_multiplier: Standard deviation of z over `clip_norm`; None until it is calibrated.
+    """
+
+    clip_norm: float
+    factorization: str = "sqrt"
+    bands: int = 16
+    noise_multiplier: float | None = None
+
+    name = "banded"
+
+    def __post_init__(self):
+        _check(self.clip_norm, self.noise_multiplier)
+        if self.factorization not in FACTORIZATIONS:
+            raise UserError(
+                f"factorization is {self.factorization!r}; choose one of "
+                f"{', '.join(FACTORIZATIONS)}."
+            )
+        if self.bands < 1:
+            raise UserError(f"bands is {self.bands}; it must be at least 1.")
+
+    def coefficients(self) -> np.ndarray:
+        """Returns the first column of C, or with inverse_sqrt of C^-1, [bands]."""
+        if self.factorization == "inverse_sqrt":
+            return factorization.inverse_square_root(self.bands)
+        column = factorization.square_root(self.bands)
+        return column / np.linalg.norm(column)
+
+    def sensitivity(self, steps: int, separation: int) -> float:
+        """Returns by how much one member moves C x over `steps` steps, in units of the clip.
+
+        Args:
+            steps: At least 1.
+            separation: The least number of steps from one of the member's to its next.
+        """
+        if self.factorization == "inverse_sqrt":
+            column = factorization.inverse(self.coefficients(), steps)
+        else:
+            column = np.zeros(steps)
+            known = self.coefficients()[:steps]
+            column[: len(known)] = known
+        return factorization.sensitivity(column, separation)
+
+
+FACTORIZATIONS = ("sqrt", "inverse_sqrt")
+
 # Outside, the accountants' arithmetic overflows; and less noise protects nobody.
 _NOISE_MULTIPLIERS = (1e-3, 1e5)
 
-Mechanism = Gaussian | AdaptiveGaussian | Tree
-NAMES = (Gaussian.name, AdaptiveGaussian.name, Tree.name)
+Mechanism = Gaussian | AdaptiveGaussian | Tree | Banded
+NAMES = (Gaussian.name, AdaptiveGaussian.name, Tree.name, Banded.name)
 
 
 def _check(clip_norm, noise_multiplier):

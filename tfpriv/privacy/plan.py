@@ -14,8 +14,14 @@ import numpy as np
 from tfpriv.errors import UserError
 from tfpriv.privacy import accounting
 from tfpriv.privacy.accounting import Epsilon
-from tfpriv.privacy.mechanisms import AdaptiveGaussian, Gaussian, Mechanism, Tree
-from tfpriv.privacy.sampling import FixedSizeSampler, PoissonSampler, Sampler, ShuffledSampler
+from tfpriv.privacy.mechanisms import AdaptiveGaussian, Banded, Gaussian, Mechanism, Tree
+from tfpriv.privacy.sampling import (
+    CyclicPoissonSampler,
+    FixedSizeSampler,
+    PoissonSampler,
+    Sampler,
+    ShuffledSampler,
+)
 
 UNITS = ("client", "example")
 
@@ -24,8 +30,8 @@ UNITS = ("client", "example")
 class PrivacyPlan:
     """What one training run releases about one member, and what that costs.
 
-    A run is a list of `segments`: numbers of steps that were taken without a break. Only the tree
-    mechanism cares where the breaks are (each is a tree of its own); elsewhere the steps add up. A
+    A run is a list of `segments`: numbers of steps that were taken without a break. The tree and
+    banded mechanisms care where the breaks are (each starts anew); elsewhere the steps add up. A
     step that was run again after an interruption counts again.
 
     Attributes:
@@ -51,11 +57,32 @@ class PrivacyPlan:
                 f"the tree mechanism has no bound for the sampler {self.sampler.name}; it needs "
                 "the sampler shuffled, by which a member takes part at most once in a tree."
             )
+        is_cyclic = isinstance(self.sampler, CyclicPoissonSampler)
+        if isinstance(self.mechanism, Banded) != is_cyclic:
+            raise UserError(
+                f"the mechanism {self.mechanism.name} has no bound for the sampler "
+                f"{self.sampler.name}; banded and cyclic_poisson belong together."
+            )
+        if is_cyclic and self.mechanism.factorization == "sqrt":
+            separation = self.sampler.separation
+            if self.mechanism.bands > separation:
+                raise UserError(
+                    f"{self.mechanism.bands} bands reach beyond a separation of {separation} "
+                    f"steps, where no bound holds; use at most {separation} bands."
+                )
 
     @property
     def is_private(self) -> bool:
         """Whether noise is added at all."""
         return self.mechanism is not None and bool(self.mechanism.noise_multiplier)
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """Sentences to show the user: what is allowed here and still weak."""
+        if not self.is_private:
+            return ()
+        warning = accounting.check_delta(self.delta, self.sampler.population)
+        return (warning,) if warning else ()
 
     @property
     def neighboring_relation(self) -> str:
@@ -101,6 +128,8 @@ class PrivacyPlan:
                 dp_accounting.GaussianDpEvent(noise_multiplier), releases
             )
         gaussian = dp_accounting.GaussianDpEvent
+        if isinstance(self.mechanism, Banded):
+            return self._banded_event([n for n in segments if n])
         if isinstance(self.sampler, PoissonSampler):
             step = gaussian(noise_multiplier)
             if self.sampler.sampling_probability < 1:
@@ -118,6 +147,22 @@ class PrivacyPlan:
             steps += sum(1 for n in segments if n) - 1
             step = gaussian(noise_multiplier)
         return dp_accounting.SelfComposedDpEvent(step, steps)
+
+    def _banded_event(self, segments):
+        mechanism, sampler = self.mechanism, self.sampler
+        if mechanism.factorization == "inverse_sqrt":
+            # C is not banded, so no amplification by sampling is known. Each segment is one
+            # Gaussian release, and so are all of them together.
+            moved = math.hypot(*(mechanism.sensitivity(n, sampler.separation) for n in segments))
+            step, count = dp_accounting.GaussianDpEvent(mechanism.noise_multiplier / moved), 1
+        else:
+            # The columns of C that a member's steps touch are orthogonal and of norm 1: each is a
+            # release of its own, amplified (Choquette-Choo et al. 2023, Theorem 4).
+            step = dp_accounting.GaussianDpEvent(mechanism.noise_multiplier)
+            if sampler.sampling_probability < 1:
+                step = dp_accounting.PoissonSampledDpEvent(sampler.sampling_probability, step)
+            count = sum(math.ceil(n / sampler.separation) for n in segments)
+        return dp_accounting.SelfComposedDpEvent(step, count)
 
     def epsilon(self, segments: Sequence[int]) -> Epsilon:
         """Returns the epsilon of a run of these segments at `delta`.

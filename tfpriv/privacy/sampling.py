@@ -7,6 +7,7 @@ the business of `tfpriv.privacy.plan`, which knows the sampler it accounts for.
 """
 
 import dataclasses
+import functools
 
 import numpy as np
 
@@ -14,6 +15,7 @@ from tfpriv.errors import UserError
 
 # Streams drawn from one seed for different purposes must not collide.
 _SAMPLING_STREAM = 0x5A4D
+_DEALING_STREAM = 0xDEA1
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -108,18 +110,77 @@ class ShuffledSampler:
         return np.sort(order[group * self.size : (group + 1) * self.size])
 
 
-Sampler = PoissonSampler | FixedSizeSampler | ShuffledSampler
-NAMES = (PoissonSampler.name, FixedSizeSampler.name, ShuffledSampler.name)
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class CyclicPoissonSampler:
+    """Parts of the population take turns; a part's members take part independently.
+
+    The population is dealt once, at random, over `separation` parts, so a member's steps lie at
+    least `separation` apart (Choquette-Choo et al. 2023, arXiv 2306.08153, Algorithm 2).
+
+    Attributes:
+        population: The number of members N, at least 1.
+        expected_size: The expected number m of members in a step, in (0, N].
+        separation: The number b of parts, from 1 (Poisson sampling) to N / m (a fixed order).
+    """
+
+    population: int
+    expected_size: float
+    separation: int
+
+    name = "cyclic_poisson"
+
+    def __post_init__(self):
+        _check_size(self.population, self.expected_size)
+        largest = int(self.population // self.expected_size)
+        if not 1 <= self.separation <= largest:
+            raise UserError(
+                f"steps {self.separation} apart leave too few of {self.population} members for an "
+                f"expected {self.expected_size:g} in a step; choose a separation from 1 to "
+                f"{largest}."
+            )
+
+    @property
+    def sampling_probability(self) -> float:
+        """b m / N, in (0, 1]: that of a member in a step of its part."""
+        return self.separation * self.expected_size / self.population
+
+    def sample(self, step: int, seed: int, segment: int = 0) -> np.ndarray:
+        """Returns the members of a step, ascending, int64 of any length up to that of a part."""
+        order = _dealt(self.population, seed)
+        part = np.sort(order[step % self.separation :: self.separation])
+        draws = _generator(seed, step, segment).random(len(part))
+        return part[draws < self.sampling_probability]
 
 
-def build_sampler(name: str, population: int, expected_size: float) -> Sampler:
+Sampler = PoissonSampler | FixedSizeSampler | ShuffledSampler | CyclicPoissonSampler
+NAMES = (
+    PoissonSampler.name,
+    FixedSizeSampler.name,
+    ShuffledSampler.name,
+    CyclicPoissonSampler.name,
+)
+
+
+def build_sampler(
+    name: str, population: int, expected_size: float, *, separation: int | None = None
+) -> Sampler:
     """Returns the sampler called `name`.
+
+    Args:
+        name: One of `NAMES`.
+        population: The number of members.
+        expected_size: The expected number of members in a step.
+        separation: For cyclic_poisson; others have none.
 
     Raises:
         UserError: if there is no such sampler, or the size does not fit the population.
     """
     if name == PoissonSampler.name:
         return PoissonSampler(population=population, expected_size=expected_size)
+    if name == CyclicPoissonSampler.name:
+        return CyclicPoissonSampler(
+            population=population, expected_size=expected_size, separation=separation
+        )
     if name not in NAMES:
         raise UserError(f"there is no sampler {name!r}; choose one of {', '.join(NAMES)}.")
     if expected_size % 1 != 0:
@@ -129,6 +190,11 @@ def build_sampler(name: str, population: int, expected_size: float) -> Sampler:
         )
     sampler = FixedSizeSampler if name == FixedSizeSampler.name else ShuffledSampler
     return sampler(population=population, size=int(expected_size))
+
+
+@functools.lru_cache(maxsize=4)
+def _dealt(population, seed):
+    return np.random.default_rng((seed, _DEALING_STREAM)).permutation(population)
 
 
 def _generator(seed: int, step: int, segment: int = 0) -> np.random.Generator:

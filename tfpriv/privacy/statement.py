@@ -3,7 +3,7 @@
 import textwrap
 from collections.abc import Sequence
 
-from tfpriv.privacy.mechanisms import AdaptiveGaussian, Tree
+from tfpriv.privacy.mechanisms import AdaptiveGaussian, Banded, Tree
 from tfpriv.privacy.plan import PrivacyPlan
 
 NOT_COVERED = (
@@ -121,6 +121,12 @@ def _sampling(plan, statement):
             f"each of {sampler.population} {unit}s took part with probability "
             f"{sampler.sampling_probability:.4g}, independently"
         )
+    elif sampler.name == "cyclic_poisson":
+        how = (
+            f"one of {sampler.separation} parts of {sampler.population} {unit}s had its turn, and "
+            f"each of its {unit}s took part with probability {sampler.sampling_probability:.4g}, "
+            "independently"
+        )
     elif sampler.name == "fixed_size":
         how = f"{sampler.size} of {sampler.population} {unit}s took part, drawn anew"
     else:
@@ -138,6 +144,12 @@ def _noise(plan, statement):
         return (
             f"Each {unit}'s contribution was clipped to an L2 norm of {mechanism.clip_norm:g}; "
             f"{noise} went to each node of a tree over the steps, started anew with each pass."
+        )
+    if isinstance(mechanism, Banded):
+        how = "square root" if mechanism.factorization == "sqrt" else "inverse square root"
+        return (
+            f"Each {unit}'s contribution was clipped to an L2 norm of {mechanism.clip_norm:g}; "
+            f"{noise} was correlated over the steps by a banded {how} with {mechanism.bands} bands."
         )
     if isinstance(mechanism, AdaptiveGaussian):
         return (

@@ -1,4 +1,4 @@
-"""Learning-rate schedules over rounds, as factors of the first learning rate."""
+"""Learning-rate schedules over rounds or steps, as factors of the first learning rate."""
 
 import math
 from collections.abc import Callable

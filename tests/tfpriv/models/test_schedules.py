@@ -1,11 +1,11 @@
-"""Tests of tfpriv.federated.schedules."""
+"""Tests of tfpriv.models.schedules."""
 
 import math
 
 import pytest
 
 from tfpriv.errors import UserError
-from tfpriv.federated.schedules import build_schedule
+from tfpriv.models.schedules import build_schedule
 
 
 def _factors(name, rounds, upto=None):

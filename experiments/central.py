@@ -1,0 +1,133 @@
+"""Trains a Keras model on one machine under example-level differential privacy.
+
+  python -m experiments.central --dataset=mnist --model=cnn_tutorial --target_epsilon=3 \\
+      --delta=1e-5 --epochs=40
+
+  python -m experiments.central --mechanism=none --learning_rate=0.1 --epochs=20
+
+It leaves a run directory: config.json, metrics.csv, TensorBoard events, checkpoints/, plots/,
+model.keras, privacy.json, privacy.txt and summary.json. A flag that has no meaning under the other
+choices is an error.
+"""
+
+from absl import flags
+
+from experiments import program, secure_evaluation
+from experiments.program import Help
+from tfpriv import central, datasets, models, runs
+from tfpriv.central import config
+
+_HELPS = {
+    "dataset": Help(
+        f"What to train on: {', '.join(datasets.NAMES)}; or your own as module:function or "
+        "path/to/file.py:function, a function that returns a tfpriv.datasets.Dataset."
+    ),
+    "data_dir": Help(
+        "The folder for downloaded data; by default $TFPRIV_DATA_DIR, else tfpriv in the user's "
+        "cache."
+    ),
+    "model": Help(
+        f"The Keras model: {', '.join(models.NAMES)}; or your own as module:function or "
+        "path/to/file.py:function, a function (input shape, number of classes) -> model."
+    ),
+    "optimizer": Help("What applies the noised mean gradient.", config.OPTIMIZERS),
+    "learning_rate": Help(
+        "The learning rate. [0.25 for sgd, 0.05 for momentum and adagrad, 0.001 for adam]",
+        kind=float,
+    ),
+    "momentum": Help("With --optimizer=momentum. [0.9]", kind=float),
+    "schedule": Help(
+        "How the learning rate goes over the steps: constant, linear (to 0), cosine (to 0), or "
+        "exponential:FACTOR, multiplied each step."
+    ),
+    "expected_batch_size": Help(
+        "The mean number of examples in a step; the noised sum is divided by it.", kind=float
+    ),
+    "epochs": Help("Passes over the training set; under Poisson sampling in the mean.", kind=int),
+    "accumulate_steps": Help(
+        "Take each step's sum in so many parts, which needs less memory and gives the same result.",
+        kind=int,
+    ),
+    "mechanism": Help(
+        "dpsgd (independent noise; Abadi et al. 2016); tree (DP-FTRL, a tree for each pass; "
+        "Kairouz et al. 2021); banded (correlated noise by a banded factorization, over examples "
+        "whose steps lie far apart; Choquette-Choo et al. 2023); none (not private).",
+        config.MECHANISMS,
+    ),
+    "sampler": Help(
+        "How a step's examples are drawn: poisson (each independently; a step may be empty), "
+        "shuffled (dealt out in passes, without amplification), cyclic_poisson (parts of the data "
+        "take turns). By default poisson, for tree shuffled, for banded cyclic_poisson.",
+        config.SAMPLERS,
+    ),
+    "clipping": Help(
+        "With --mechanism=dpsgd: fixed, or adaptive (the clip follows a quantile, which has its "
+        "share of the noise; Andrew et al. 2021). [fixed]",
+        config.CLIPPINGS,
+    ),
+    "clip_norm": Help(
+        "The L2 bound on one example's gradient; the first one with --clipping=adaptive. [1.0]",
+        kind=float,
+    ),
+    "target_epsilon": Help(
+        "Calibrate the noise so that the whole run costs at most this epsilon. Either this or "
+        "--noise_multiplier.",
+        kind=float,
+    ),
+    "noise_multiplier": Help(
+        "Standard deviation of the noise over the clip. 0 clips without noise and is not private.",
+        kind=float,
+    ),
+    "delta": Help(
+        "The probability left over in (epsilon, delta); well below one over the number of "
+        "examples. [1e-5]",
+        kind=float,
+    ),
+    "target_quantile": Help(
+        "With --clipping=adaptive: the share of gradients that the clip should leave alone. [0.5]",
+        kind=float,
+    ),
+    "clip_learning_rate": Help(
+        "With --clipping=adaptive: the step size of the clip's updates. [0.2]", kind=float
+    ),
+    "factorization": Help(
+        "With --mechanism=banded: sqrt (the strategy matrix is banded) or inverse_sqrt (its "
+        "inverse is). [sqrt]",
+        config.FACTORIZATIONS,
+    ),
+    "bands": Help("With --mechanism=banded: the number of bands. [16]", kind=int),
+    "separation": Help(
+        "With --mechanism=banded: the least number of steps from one of an example's to its next. "
+        "Less of it means amplification by sampling. [those of a pass]",
+        kind=int,
+    ),
+    "eval_every": Help("Evaluate on the test set every so many epochs, and at the end.", kind=int),
+    "checkpoint_every": Help("Save a checkpoint every so many epochs, and at the end.", kind=int),
+    "seed": Help(
+        "Decides the first weights and who takes part. The noise does not come from it.", kind=int
+    ),
+    "output_dir": Help("The run directory; by default runs/central-<date>-<time>."),
+    "resume": Help(
+        "Go on with the run in --output_dir from its last checkpoint, with the flags it was "
+        "started with.",
+        kind=bool,
+    ),
+}
+
+
+def main() -> None:
+    """Trains as the flags say and prints the summary."""
+    secure_evaluation.prepare()
+    config = program.config_from_flags(central.CentralConfig)
+    run = central.run(config, secure_evaluation.check_model)
+    secure_evaluation.finish(run, config.data_dir)
+    text = (run.path / "privacy.txt").read_text()
+    runs.print_safely(runs.format_summary(run.summary, run.files(), text))
+
+
+program.define_flags(central.CentralConfig, _HELPS)
+flags.adopt_module_key_flags(program)
+flags.adopt_module_key_flags(secure_evaluation)
+
+if __name__ == "__main__":
+    program.run(main, resumes=True)

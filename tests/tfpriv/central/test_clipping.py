@@ -1,0 +1,236 @@
+"""Fast per-example clipping against a plain loop over examples."""
+
+import re
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from tfpriv import models
+from tfpriv.central.clipping import ClippedSum
+
+OBJECTIVE = models.Objective(task="classification")
+layers = tf.keras.layers
+
+
+class _Residual(layers.Layer):
+    """A user's own block: layers inside a layer."""
+
+    def __init__(self):
+        super().__init__()
+        self.inner = layers.Dense(6, activation="tanh")
+
+    def call(self, inputs):
+        return inputs + self.inner(inputs)
+
+
+class _Scale(layers.Layer):
+    """A user's own layer with a weight that no rule knows."""
+
+    def build(self, shape):
+        self.scale = self.add_weight(shape=(shape[-1],), initializer="ones")
+
+    def call(self, inputs):
+        return inputs * self.scale
+
+
+class _Subclassed(tf.keras.Model):
+    def __init__(self):
+        super().__init__()
+        self.hidden = layers.Dense(5, activation="relu")
+        self.out = layers.Dense(4)
+
+    def call(self, inputs):
+        return self.out(self.hidden(inputs))
+
+
+def _shared():
+    inputs = tf.keras.Input((6,))
+    dense = layers.Dense(6, activation="tanh")
+    return tf.keras.Model(inputs, layers.Dense(4)(dense(dense(inputs))))
+
+
+def _branches():
+    inputs = tf.keras.Input((6,))
+    left, right = layers.Dense(3, activation="tanh")(inputs), layers.Dense(3)(inputs)
+    return tf.keras.Model(inputs, layers.Dense(4)(layers.Concatenate()([left, right])))
+
+
+def _partly_frozen():
+    model = tf.keras.Sequential([layers.Dense(6), layers.Dense(5), layers.Dense(4)])
+    model.build((None, 6))
+    model.layers[1].trainable = False
+    return model
+
+
+def _by_position():
+    # The dense layer within sees batch times positions as its batch.
+    return tf.keras.Sequential(
+        [layers.Reshape((3, 2)), layers.TimeDistributed(layers.Dense(4)), layers.Flatten()]
+    )
+
+
+FAST = {
+    "stacked": lambda: tf.keras.Sequential([layers.Dense(5, activation="relu"), layers.Dense(4)]),
+    "without bias": lambda: tf.keras.Sequential([layers.Dense(4, use_bias=False)]),
+    "nested": lambda: tf.keras.Sequential(
+        [tf.keras.Sequential([layers.Dense(5, activation="relu")]), layers.Dense(4)]
+    ),
+    "subclassed": _Subclassed,
+    "branches": _branches,
+    "partly frozen": _partly_frozen,
+    "a layer of layers": lambda: tf.keras.Sequential([_Residual(), layers.Dense(4)]),
+    "dropout": lambda: tf.keras.Sequential([layers.Dropout(0.5), layers.Dense(4)]),
+    "convolutions": lambda: tf.keras.Sequential(
+        [
+            layers.Reshape((3, 2, 1)),
+            layers.Conv2D(3, 2, padding="same", activation="relu"),
+            layers.Conv2D(2, 2, strides=2, padding="same"),
+            layers.Flatten(),
+            layers.Dense(4),
+        ]
+    ),
+}
+GENERAL = {
+    "shared layer": (_shared, "is used more than once"),
+    "own layer": (
+        lambda: tf.keras.Sequential([_Scale(), layers.Dense(4)]),
+        "there is no rule for layer .*_scale.*, a _Scale",
+    ),
+    "time distributed": (
+        lambda: tf.keras.Sequential([_by_position(), layers.Dense(4)]),
+        "",
+    ),
+}
+
+
+@pytest.fixture(name="batch", scope="module")
+def _batch():
+    generator = np.random.default_rng(0)
+    features = generator.normal(size=(8, 6)).astype(np.float32) * np.arange(1, 9)[:, None]
+    return features.astype(np.float32), generator.integers(0, 4, 8).astype(np.int32)
+
+
+def _built(build, batch):
+    tf.keras.utils.set_random_seed(1)
+    model = build()
+    model(batch[0])
+    return model
+
+
+def _naive(model, batch, clip_norm, present=None):
+    """The clipped sum and the norms, one example at a time."""
+    total = [np.zeros(v.shape) for v in model.trainable_weights]
+    norms = []
+    for i, (feature, label) in enumerate(zip(*batch, strict=True)):
+        with tf.GradientTape() as tape:
+            loss = OBJECTIVE.loss(label[np.newaxis], model(feature[np.newaxis]))
+        gradients = tape.gradient(loss, model.trainable_weights, unconnected_gradients="zero")
+        norm = float(tf.linalg.global_norm(gradients))
+        weight = min(1.0, clip_norm / norm) * (1 if present is None else present[i])
+        total = [t + weight * g.numpy() for t, g in zip(total, gradients, strict=True)]
+        norms.append(norm)
+    return total, np.array(norms)
+
+
+def _run(clipped_sum, batch, clip_norm, present=None, training=False):
+    present = np.ones(len(batch[0])) if present is None else present
+
+    @tf.function(autograph=False)
+    def compute(features, labels, present):
+        return clipped_sum(features, labels, present, tf.constant(clip_norm), training)
+
+    sums, norms = compute(*batch, np.asarray(present, np.float32))
+    return [s.numpy() for s in sums], norms.numpy()
+
+
+def _assert_equal(ours, theirs):
+    for a, b in zip(ours, theirs, strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("name", FAST)
+def test_fast_way_gives_what_a_loop_over_examples_gives(name, batch):
+    model = _built(FAST[name], batch)
+    clipped_sum = ClippedSum(model, OBJECTIVE, batch)
+    assert clipped_sum.notes == () and clipped_sum.largest_batch is None
+    sums, norms = _run(clipped_sum, batch, 0.7)
+    wanted, wanted_norms = _naive(model, batch, 0.7)
+    np.testing.assert_allclose(norms, wanted_norms, rtol=1e-4)
+    _assert_equal(sums, wanted)
+
+
+@pytest.mark.parametrize("name", GENERAL)
+def test_what_has_no_rule_goes_the_general_way_and_says_so(name, batch):
+    build, reason = GENERAL[name]
+    model = _built(build, batch)
+    clipped_sum = ClippedSum(model, OBJECTIVE, batch)
+    (note,) = clipped_sum.notes
+    assert "the general way" in note
+    assert re.search(reason, note)
+    sums, norms = _run(clipped_sum, batch, 0.7)
+    wanted, wanted_norms = _naive(model, batch, 0.7)
+    np.testing.assert_allclose(norms, wanted_norms, rtol=1e-4)
+    _assert_equal(sums, wanted)
+
+
+def test_no_example_counts_more_than_the_clip(batch):
+    model = _built(FAST["stacked"], batch)
+    clipped_sum = ClippedSum(model, OBJECTIVE, batch)
+    for i in range(len(batch[0])):
+        one = tuple(part[i : i + 1] for part in batch)
+        sums, norms = _run(clipped_sum, one, 0.01)
+        assert norms[0] > 0.01
+        size = np.sqrt(sum(np.sum(np.square(s, dtype=np.float64)) for s in sums))
+        assert size == pytest.approx(0.01, rel=1e-5)
+
+
+def test_one_example_more_moves_the_sum_by_at_most_the_clip(batch):
+    model = _built(FAST["convolutions"], batch)
+    clipped_sum = ClippedSum(model, OBJECTIVE, batch)
+    everyone, _ = _run(clipped_sum, batch, 0.5)
+    for i in range(len(batch[0])):
+        others, _ = _run(clipped_sum, tuple(np.delete(part, i, axis=0) for part in batch), 0.5)
+        moved = sum(np.sum((a - b) ** 2) for a, b in zip(everyone, others, strict=True))
+        assert np.sqrt(moved) <= 0.5 * (1 + 1e-4)
+
+
+def test_padding_counts_nothing(batch):
+    model = _built(FAST["convolutions"], batch)
+    clipped_sum = ClippedSum(model, OBJECTIVE, batch)
+    present = np.array([1, 0, 1, 1, 0, 1, 0, 1], np.float32)
+    sums, norms = _run(clipped_sum, batch, 0.7, present)
+    wanted, _ = _naive(model, batch, 0.7, present)
+    _assert_equal(sums, wanted)
+    assert np.all(norms[present == 0] == 0)
+
+
+def test_batch_of_padding_alone_sums_to_zero(batch):
+    model = _built(FAST["stacked"], batch)
+    sums, _ = _run(ClippedSum(model, OBJECTIVE, batch), batch, 0.7, np.zeros(8))
+    assert all(np.all(s == 0) for s in sums)
+
+
+def test_model_is_left_as_it_was(batch):
+    model = _built(FAST["stacked"], batch)
+    before = model(batch[0]).numpy()
+    ClippedSum(model, OBJECTIVE, batch)
+    assert np.array_equal(model(batch[0]).numpy(), before)
+    assert all("call" not in layer.__dict__ for layer in model.layers)
+
+
+def test_dropout_draws_one_mask_for_the_norm_and_the_sum(batch):
+    model = _built(FAST["dropout"], batch)
+    clipped_sum = ClippedSum(model, OBJECTIVE, batch)
+    for _ in range(20):
+        sums, norms = _run(clipped_sum, tuple(p[:1] for p in batch), 0.01, training=True)
+        size = np.sqrt(sum(np.sum(np.square(s)) for s in sums))
+        assert size == pytest.approx(min(0.01, norms[0]), rel=1e-4)
+
+
+def test_example_whose_gradient_is_not_finite_shows_in_its_norm(batch):
+    model = _built(FAST["stacked"], batch)
+    features = batch[0].copy()
+    features[5, 2] = np.nan
+    _, norms = _run(ClippedSum(model, OBJECTIVE, batch), (features, batch[1]), 0.7)
+    assert np.flatnonzero(~np.isfinite(norms)).tolist() == [5]

@@ -1,0 +1,248 @@
+"""Whole central runs on small data, and what they refuse."""
+
+import json
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from tfpriv import central, runs
+from tfpriv.central import trainer
+from tfpriv.central.config import CentralConfig
+from tfpriv.errors import UserError
+
+SMALL = {
+    "dataset": "digits",
+    "model": "logistic",
+    "expected_batch_size": 64,
+    "epochs": 2,
+    "learning_rate": 0.5,
+}
+PRIVATE = {**SMALL, "noise_multiplier": 1.0}
+OWN = """
+import numpy as np, tensorflow as tf
+from tfpriv.datasets import Dataset
+
+def huge():
+    features = np.ones((40, 3), np.float32)
+    features[17] = 3e38
+    labels = np.arange(40, dtype=np.int32) % 2
+    return Dataset(name="huge", task="classification", num_classes=2, train_features=features,
+                   train_labels=labels, test_features=features[:5], test_labels=labels[:5])
+
+def batch_norm(shape, classes):
+    return tf.keras.Sequential([tf.keras.layers.Flatten(), tf.keras.layers.BatchNormalization(),
+                                tf.keras.layers.Dense(classes)])
+
+def decayed(shape, classes):
+    return tf.keras.Sequential([tf.keras.layers.Flatten(), tf.keras.layers.Dense(
+        classes, kernel_regularizer="l2")])
+"""
+
+
+@pytest.fixture(name="own")
+def _own(tmp_path):
+    path = tmp_path / "own.py"
+    path.write_text(OWN)
+    return path
+
+
+def _run(path, **settings):
+    return central.run(CentralConfig(output_dir=str(path), **settings))
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"mechanism": "dpsgd"},
+        {"clipping": "adaptive", "target_epsilon": 3.0, "noise_multiplier": None},
+        {"mechanism": "tree"},
+        {"mechanism": "banded", "bands": 4},
+        {"mechanism": "banded", "factorization": "inverse_sqrt"},
+        {"mechanism": "banded", "bands": 4, "separation": 5},
+        {"sampler": "shuffled"},
+        {"optimizer": "adam", "learning_rate": 0.01, "schedule": "cosine"},
+        {"optimizer": "adagrad"},
+        {"optimizer": "momentum", "accumulate_steps": 3},
+        {"model": "mlp"},
+        {"mechanism": "none", "noise_multiplier": None},
+        {"noise_multiplier": 0.0},
+    ],
+    ids=str,
+)
+def test_run_leaves_a_whole_run_directory(settings, tmp_path):
+    run = _run(tmp_path / "run", **{**PRIVATE, **settings})
+    summary = run.summary
+    assert {
+        "test_accuracy", "test_loss", "epsilon", "epsilon_rdp", "delta", "noise_multiplier",
+        "mechanism", "sampler", "steps", "examples_per_second", "peak_memory_mb", "wall_seconds",
+        "model_parameters", "model_path",
+    } <= set(summary)  # fmt: skip
+    assert 0 < summary["test_accuracy"] <= 1
+    tf.keras.models.load_model(run.model_path)
+    is_private = bool(summary["noise_multiplier"])
+    assert run.privacy["private"] == is_private
+    assert (summary["epsilon"] is not None) == is_private
+    assert ("not private" in (run.path / "privacy.txt").read_text()) != is_private
+    columns = run.read_metrics()
+    assert columns["step"][-1] == summary["steps"]
+    if is_private:
+        assert columns["epsilon"][-1] == summary["epsilon"] == run.privacy["epsilon"]
+        assert run.privacy["unit"] == "example"
+
+
+def test_target_epsilon_is_kept_and_used_up(tmp_path):
+    run = _run(tmp_path / "run", **{**SMALL, "target_epsilon": 2.0})
+    assert 1.98 < run.summary["epsilon"] <= 2.0
+
+
+def test_regression_reports_its_error_in_the_labels_unit(tmp_path):
+    settings = {"dataset": "diabetes", "model": "mlp", "learning_rate": 0.1, "epochs": 20}
+    run = _run(tmp_path / "run", **{**PRIVATE, **settings})
+    assert 40 < run.summary["test_rmse"] < 90
+
+
+def test_training_without_noise_learns(tmp_path):
+    run = _run(tmp_path / "run", **{**PRIVATE, "noise_multiplier": 0.0, "epochs": 10})
+    assert run.summary["test_accuracy"] > 0.85
+
+
+def _plan(**settings):
+    config = CentralConfig(**settings).complete()
+    return trainer.build_plan(config, 1437)
+
+
+def test_accumulating_takes_the_same_steps(tmp_path):
+    weights = []
+    for parts in (1, 3):
+        run = _run(
+            tmp_path / str(parts),
+            **{**PRIVATE, "noise_multiplier": 0.0, "accumulate_steps": parts},
+        )
+        weights.append(tf.keras.models.load_model(run.model_path).get_weights())
+    for one, three in zip(*weights, strict=True):
+        np.testing.assert_allclose(one, three, rtol=1e-4, atol=1e-5)
+
+
+def test_sum_is_divided_by_the_expected_batch_size(tmp_path):
+    """A step's move is the clipped sum over the expected size, whoever took part."""
+    run = _run(
+        tmp_path / "run",
+        **{**PRIVATE, "noise_multiplier": 0.0, "clip_norm": 1e-3, "epochs": 1, "seed": 5},
+    )
+    plan, steps = _plan(**{**PRIVATE, "noise_multiplier": 0.0, "epochs": 1})
+    taken = sum(len(plan.participants(step, 5, 0)) for step in range(steps))
+    from tfpriv import models
+
+    start = models.build("logistic", (8, 8, 1), 10, seed=5).get_weights()
+    end = tf.keras.models.load_model(run.model_path).get_weights()
+    moved = np.sqrt(sum(np.sum((a - b) ** 2) for a, b in zip(start, end, strict=True)))
+    assert 0.1 * 0.5 * 1e-3 * taken / 64 < moved <= 0.5 * 1e-3 * taken / 64
+
+
+def test_clip_follows_the_quantile(tmp_path):
+    run = _run(
+        tmp_path / "run",
+        **{**PRIVATE, "clipping": "adaptive", "clip_norm": 100.0, "epochs": 5},
+    )
+    clips = run.read_metrics()["clip_norm"]
+    assert clips[-1] < clips[0] < 100
+
+
+@pytest.mark.parametrize(
+    ("model", "message"),
+    [("batch_norm", "BatchNormalization"), ("decayed", "regularization losses")],
+)
+def test_model_that_no_example_bound_holds_for_is_refused(model, message, own, tmp_path):
+    with pytest.raises(UserError, match=message):
+        _run(tmp_path / "run", **{**PRIVATE, "model": f"{own}:{model}"})
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("model", ["batch_norm", "decayed"])
+def test_training_without_privacy_takes_any_model(model, own, tmp_path):
+    settings = {**SMALL, "mechanism": "none", "learning_rate": 0.1, "model": f"{own}:{model}"}
+    assert _run(tmp_path / "run", **settings).summary["test_accuracy"] > 0.5
+
+
+def test_example_whose_gradient_is_not_finite_is_named(own, tmp_path):
+    settings = {"dataset": f"{own}:huge", "expected_batch_size": 40}
+    with pytest.raises(UserError, match=r"gradient of training example 17 is not finite"):
+        _run(tmp_path / "run", **{**PRIVATE, **settings})
+    assert not (tmp_path / "run" / "summary.json").exists()
+
+
+def test_divergence_is_an_error(tmp_path):
+    with pytest.raises(UserError, match="training diverged"):
+        _run(
+            tmp_path / "run",
+            **{**SMALL, "mechanism": "none", "learning_rate": 1e38, "epochs": 5, "model": "mlp"},
+        )
+
+
+def test_batch_larger_than_the_data_is_refused(tmp_path):
+    with pytest.raises(UserError, match="5000"):
+        _run(tmp_path / "run", **{**PRIVATE, "expected_batch_size": 5000})
+
+
+def _interrupted(path, settings, monkeypatch, at):
+    """Runs until the checkpoint of the epoch `at` is there, and fails in the one after it."""
+    take = trainer._Session._take_step
+
+    def failing(session, step):
+        if step > at:
+            raise KeyboardInterrupt
+        take(session, step)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(trainer._Session, "_take_step", failing)
+        with pytest.raises(KeyboardInterrupt):
+            _run(path, **settings)
+
+
+def test_resumed_run_without_noise_ends_where_the_whole_one_does(tmp_path, monkeypatch):
+    settings = {**SMALL, "mechanism": "none", "epochs": 4, "optimizer": "adam"}
+    settings["learning_rate"] = 0.01
+    whole = _run(tmp_path / "whole", **settings)
+    _interrupted(tmp_path / "run", settings, monkeypatch, 60)
+    resumed = _run(tmp_path / "run", **settings, resume=True)
+    assert resumed.summary["test_loss"] == whole.summary["test_loss"]
+    assert resumed.read_metrics() == whole.read_metrics()
+
+
+@pytest.mark.parametrize("mechanism", ["dpsgd", "tree", "banded"])
+def test_resumed_private_run_draws_anew_and_counts_what_it_released(
+    mechanism, tmp_path, monkeypatch
+):
+    settings = {**PRIVATE, "epochs": 4, "mechanism": mechanism}
+    whole = _run(tmp_path / "whole", **settings)
+    _interrupted(tmp_path / "run", settings, monkeypatch, 60)
+    resumed = _run(tmp_path / "run", **settings, resume=True)
+    stretches = json.loads((resumed.path / "steps.json").read_text())
+    assert len(stretches) == 2 and stretches[0][1] == stretches[1][0]
+    assert resumed.summary["steps"] == stretches[1][1]
+    assert resumed.summary["epsilon"] >= whole.summary["epsilon"]
+
+
+def test_damaged_checkpoint_and_ledger_are_refused(tmp_path, monkeypatch):
+    _interrupted(tmp_path / "run", {**PRIVATE, "epochs": 4}, monkeypatch, 60)
+    for path in (tmp_path / "run" / "checkpoints").glob("*.data*"):
+        path.write_bytes(path.read_bytes()[:100])
+    with pytest.raises(UserError, match="is damaged"):
+        _run(tmp_path / "run", **{**PRIVATE, "epochs": 4}, resume=True)
+    (tmp_path / "run" / "steps.json").write_text("[[0, ")
+    with pytest.raises(UserError, match=r"steps.json is damaged"):
+        _run(tmp_path / "run", **{**PRIVATE, "epochs": 4}, resume=True)
+
+
+def test_resume_with_other_flags_is_refused(tmp_path, monkeypatch):
+    _interrupted(tmp_path / "run", {**PRIVATE, "epochs": 4}, monkeypatch, 60)
+    with pytest.raises(UserError, match=r"was started with --clip_norm=1\.0"):
+        _run(tmp_path / "run", **{**PRIVATE, "epochs": 4, "clip_norm": 2.0}, resume=True)
+
+
+def test_pictures_are_drawn_by_step(tmp_path):
+    run = _run(tmp_path / "run", **PRIVATE)
+    names = {path.name for path in run.plots_path.glob("*.png")}
+    assert {"accuracy.png", "loss.png", "epsilon.png"} <= names
+    assert isinstance(run, runs.RunDirectory)

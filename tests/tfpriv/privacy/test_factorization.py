@@ -1,0 +1,140 @@
+"""Toeplitz factors against dense matrices, and sensitivity against all patterns of taking part."""
+
+import itertools
+
+import numpy as np
+import pytest
+
+from tfpriv.errors import UserError
+from tfpriv.privacy import (
+    Banded,
+    CyclicPoissonSampler,
+    Gaussian,
+    PoissonSampler,
+    PrivacyPlan,
+    factorization,
+)
+
+
+def _dense(column, steps):
+    column = np.concatenate([column, np.zeros(steps)])[:steps]
+    return np.array(
+        [[column[i - j] if i >= j else 0.0 for j in range(steps)] for i in range(steps)]
+    )
+
+
+def test_square_root_squares_to_the_prefix_sums():
+    root = _dense(factorization.square_root(12), 12)
+    np.testing.assert_allclose(root @ root, np.tril(np.ones((12, 12))), atol=1e-12)
+
+
+def test_inverse_square_root_is_the_inverse():
+    product = _dense(factorization.inverse_square_root(12), 12) @ _dense(
+        factorization.square_root(12), 12
+    )
+    np.testing.assert_allclose(product, np.eye(12), atol=1e-12)
+
+
+@pytest.mark.parametrize("bands", [1, 2, 3, 7])
+def test_inverse_gives_the_first_column_of_the_inverse(bands):
+    column = factorization.inverse_square_root(bands)
+    wanted = np.linalg.inv(_dense(column, 12))[:, 0]
+    np.testing.assert_allclose(factorization.inverse(column, 12), wanted, atol=1e-12)
+
+
+@pytest.mark.parametrize("separation", [1, 2, 3, 5, 9])
+@pytest.mark.parametrize("bands", [1, 2, 4, 9])
+@pytest.mark.parametrize("name", ["sqrt", "inverse_sqrt"])
+def test_no_pattern_of_taking_part_moves_the_release_by_more(name, bands, separation):
+    steps = 9
+    mechanism = Banded(clip_norm=1.0, factorization=name, bands=bands)
+    column = mechanism.coefficients()
+    matrix = _dense(column, steps)
+    if name == "inverse_sqrt":
+        matrix = np.linalg.inv(matrix)
+    worst = 0.0
+    for pattern in itertools.product([0, 1], repeat=steps):
+        taken = np.flatnonzero(pattern)
+        if len(taken) and np.all(np.diff(taken) >= separation):
+            # All columns are nonnegative, so contributions in one direction are the worst.
+            worst = max(worst, np.linalg.norm(matrix[:, taken].sum(axis=1)))
+    assert mechanism.sensitivity(steps, separation) == pytest.approx(worst, rel=1e-9)
+
+
+def test_coefficients_for_which_there_is_no_bound_are_refused():
+    with pytest.raises(ValueError, match="negative or increase"):
+        factorization.sensitivity([1.0, 2.0], 1)
+
+
+def _banded(separation=1, steps_size=256, **settings):
+    sampler = CyclicPoissonSampler(
+        population=60_000, expected_size=steps_size, separation=separation
+    )
+    mechanism = Banded(clip_norm=1.0, **settings)
+    return PrivacyPlan(unit="example", sampler=sampler, mechanism=mechanism, delta=1e-5)
+
+
+def test_one_band_without_separation_is_dp_sgd():
+    banded = _banded(bands=1, noise_multiplier=1.1).epsilon([500])
+    plain = PrivacyPlan(
+        unit="example",
+        sampler=PoissonSampler(population=60_000, expected_size=256),
+        mechanism=Gaussian(clip_norm=1.0, noise_multiplier=1.1),
+        delta=1e-5,
+    ).epsilon([500])
+    assert banded == plain
+
+
+def test_bands_cost_amplification():
+    few = _banded(separation=4, bands=4, noise_multiplier=1.1).epsilon([2000]).value
+    more = _banded(separation=64, bands=64, noise_multiplier=1.1).epsilon([2000]).value
+    assert few < more
+
+
+@pytest.mark.parametrize("name", ["sqrt", "inverse_sqrt"])
+def test_interruption_never_costs_less(name):
+    plan = _banded(separation=100, bands=10, noise_multiplier=5.0, factorization=name)
+    assert plan.epsilon([450]).value <= plan.epsilon([225, 225]).value
+
+
+@pytest.mark.parametrize("name", ["sqrt", "inverse_sqrt"])
+def test_calibrated_noise_stays_within_the_target_and_near_it(name):
+    plan = _banded(separation=234, bands=16, factorization=name).calibrate(2.0, 700)
+    assert 1.98 < plan.epsilon([700]).value <= 2.0
+
+
+def test_more_bands_than_the_separation_are_refused():
+    with pytest.raises(UserError, match="5 bands reach beyond a separation of 4"):
+        _banded(separation=4, bands=5, noise_multiplier=1.0)
+
+
+def test_banded_noise_over_other_samplers_is_refused():
+    with pytest.raises(UserError, match="belong together"):
+        PrivacyPlan(
+            unit="example",
+            sampler=PoissonSampler(population=100, expected_size=5),
+            mechanism=Banded(clip_norm=1.0, noise_multiplier=1.0),
+            delta=1e-5,
+        )
+
+
+def test_members_of_a_cycle_take_part_at_most_once_in_it():
+    sampler = CyclicPoissonSampler(population=1000, expected_size=40, separation=10)
+    taken = [set(sampler.sample(step, 3)) for step in range(40)]
+    for start in range(31):
+        window = taken[start : start + 10]
+        assert len(set.union(*window)) == sum(map(len, window))
+    assert np.mean([len(members) for members in taken]) == pytest.approx(40, rel=0.1)
+
+
+def test_separation_of_a_whole_pass_is_a_fixed_order():
+    sampler = CyclicPoissonSampler(population=1000, expected_size=40, separation=25)
+    first, again = (np.concatenate([sampler.sample(s + p, 0) for s in range(25)]) for p in (0, 25))
+    assert sorted(first) == list(range(1000))
+    assert np.array_equal(first, again)
+
+
+@pytest.mark.parametrize("separation", [0, 26])
+def test_separation_that_leaves_too_few_members_is_refused(separation):
+    with pytest.raises(UserError, match=f"steps {separation} apart"):
+        CyclicPoissonSampler(population=1000, expected_size=40, separation=separation)

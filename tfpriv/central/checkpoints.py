@@ -1,0 +1,45 @@
+"""Checkpoints of a run, by tf.train's manager."""
+
+import pathlib
+
+import tensorflow as tf
+
+from tfpriv.errors import UserError
+
+_KEPT = 2
+
+
+class Checkpoints:
+    """The state after the last steps, as TensorFlow checkpoints."""
+
+    def __init__(self, path: pathlib.Path, **kept):
+        """Keeps what is trackable in `kept`, in the folder `path`, which may not be there yet."""
+        self._path = path
+        self._step = tf.Variable(0, dtype=tf.int64, trainable=False)
+        self._checkpoint = tf.train.Checkpoint(step=self._step, **kept)
+        self._manager = tf.train.CheckpointManager(
+            self._checkpoint, str(path), max_to_keep=_KEPT, checkpoint_name="step"
+        )
+
+    def save(self, steps_done: int) -> None:
+        """Saves the state after `steps_done` steps."""
+        self._step.assign(steps_done)
+        self._manager.save(checkpoint_number=steps_done)
+
+    def restore(self) -> int:
+        """Restores the last state and returns how many steps were done; 0 without one.
+
+        Raises:
+            UserError: if the last checkpoint cannot be read.
+        """
+        latest = self._manager.latest_checkpoint
+        if latest is None:
+            return 0
+        try:
+            self._checkpoint.restore(latest).assert_existing_objects_matched()
+        except Exception as error:
+            raise UserError(
+                f"the last checkpoint {latest} is damaged ({type(error).__name__}); start the run "
+                "anew in another --output_dir."
+            ) from error
+        return int(self._step.numpy())

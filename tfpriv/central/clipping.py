@@ -1,0 +1,259 @@
+"""Sums of per-example gradients, each clipped to an L2 norm, in one backward pass.
+
+TensorFlow Privacy's fast gradient clipping finds each example's norm in a backward pass, and the
+clipped sum in a second forward and backward pass over a weighted loss. Where the layers' inputs and
+the gradients of their outputs are at hand they give the clipped sum as well, so the second pass is
+left out; with dropout it would also draw other masks than those whose norms were taken.
+"""
+
+import contextlib
+
+import numpy as np
+import tensorflow as tf
+
+from tfpriv.central.layer_rules import RULES, Materialized
+from tfpriv.models import Objective
+
+# The general way holds each example's whole gradient.
+_GENERAL_BYTES = 2**28
+_LARGEST_GENERAL_BATCH = 64
+_CHECKED_EXAMPLES = 3
+_TOLERANCE = 1e-3
+
+
+class ClippedSum:
+    """The sum over a batch of the per-example gradients of a model, each clipped.
+
+    Attributes:
+        largest_batch: The number of rows that one call should not exceed; None for no limit.
+        notes: Sentences to show the user.
+    """
+
+    def __init__(self, model: tf.keras.Model, objective: Objective, examples):
+        """Chooses the fast way or the general one.
+
+        Args:
+            model: A built model. The gradients are with respect to its trainable weights.
+            objective: What the outputs mean.
+            examples: Some (features, labels) of the training set, on which the fast way is checked
+                against plain gradients of one example each.
+        """
+        self._model = model
+        self._objective = objective
+        self.notes = ()
+        self.largest_batch = None
+        self._gradients = self._fast
+        reason = self._reason_against_fast(examples)
+        if reason:
+            size = sum(np.prod(v.shape) for v in model.trainable_weights)
+            self.largest_batch = int(
+                min(_LARGEST_GENERAL_BATCH, max(1, _GENERAL_BYTES // (4 * size)))
+            )
+            self._gradients = self._general
+            how = "tf.vectorized_map"
+            if not self._can_be_vectorized(examples):
+                self._gradients, how = self._one_by_one, "one example at a time"
+            self.notes = (
+                f"Per-example gradients are computed the general way, by {how}, which is slower: "
+                f"{reason}.",
+            )
+
+    def __call__(
+        self,
+        features: tf.Tensor,
+        labels: tf.Tensor,
+        present: tf.Tensor,
+        clip_norm: tf.Tensor,
+        training: bool = True,
+    ) -> tuple[list[tf.Tensor], tf.Tensor]:
+        """Returns the clipped sum, and the norms before clipping; for use in a `tf.function`.
+
+        Args:
+            features: [batch, ...].
+            labels: [batch] or [batch, length].
+            present: float32 [batch], 1 for an example and 0 for padding, which counts nothing.
+            clip_norm: The L2 bound C on one example's gradient. An example counts times
+                min(1, C / norm) (Abadi et al. 2016, Algorithm 1).
+            training: Whether layers such as dropout act as in training.
+
+        Returns:
+            The sum by trainable weight, and float32 [batch], the norm of each example's gradient;
+            0 for padding. Where a norm is not finite the sum means nothing.
+        """
+        norms, weighted_sum = self._gradients(features, labels, present, training)
+        factors = present * tf.math.divide_no_nan(clip_norm, tf.maximum(norms, clip_norm))
+        return weighted_sum(factors), norms
+
+    def _fast(self, features, labels, present, training):
+        model = self._model
+        with tf.GradientTape(watch_accessed_variables=False) as tape:
+            with _recording(model, tape.watch) as taps:
+                outputs = model(features, training=training)
+            loss = tf.reduce_sum(present * self._objective.loss(labels, outputs))
+        units = list(taps)
+        found = tape.gradient(
+            loss,
+            [taps[unit].watched for unit in units],
+            unconnected_gradients=tf.UnconnectedGradients.ZERO,
+        )
+        rows = [
+            taps[unit].per_example(gradients) for unit, gradients in zip(units, found, strict=True)
+        ]
+        norms = tf.sqrt(tf.add_n([row.squared_norms() for row in rows]))
+
+        def weighted_sum(factors):
+            sums = {}
+            for unit, row in zip(units, rows, strict=True):
+                for weight, total in zip(
+                    unit.trainable_weights, row.weighted_sum(factors), strict=True
+                ):
+                    sums[weight.ref()] = total
+            return [
+                sums[v.ref()] if v.ref() in sums else tf.zeros(v.shape)
+                for v in model.trainable_weights
+            ]
+
+        return norms, weighted_sum
+
+    def _general(self, features, labels, present, training):
+        def gradient(example):
+            return self._gradient_of_one(*example, training)
+
+        return _of_materialized(tf.vectorized_map(gradient, (features, labels, present)))
+
+    def _one_by_one(self, features, labels, present, training):
+        def gradient(example):
+            return self._gradient_of_one(*example, training)
+
+        specs = [tf.TensorSpec(v.shape, v.dtype) for v in self._model.trainable_weights]
+        return _of_materialized(
+            tf.map_fn(gradient, (features, labels, present), fn_output_signature=specs)
+        )
+
+    def _gradient_of_one(self, feature, label, present, training):
+        weights = self._model.trainable_weights
+        with tf.GradientTape(watch_accessed_variables=False) as tape:
+            tape.watch(weights)
+            outputs = self._model(feature[tf.newaxis], training=training)
+            loss = present * tf.reduce_sum(self._objective.loss(label[tf.newaxis], outputs))
+        gradients = tape.gradient(loss, weights, unconnected_gradients="zero")
+        # Of an embedding the gradient comes as slices.
+        return [tf.convert_to_tensor(g) for g in gradients]
+
+    def _reason_against_fast(self, examples):
+        """Returns why the fast way cannot be taken, or None."""
+        features, labels = (tf.convert_to_tensor(part[:_CHECKED_EXAMPLES]) for part in examples)
+        # A Sequential model may rebuild itself at its first call with a batch of any size.
+        spec = tf.TensorSpec([None, *features.shape[1:]], features.dtype)
+        tf.function(self._model, autograph=False).get_concrete_function(spec, training=False)
+        try:
+            found = self._measure(features, labels)
+        except _NoRuleError as error:
+            return str(error)
+        except (tf.errors.InvalidArgumentError, ValueError) as error:
+            return f"the fast way fails for this model ({type(error).__name__})"
+        self._gradients = self._one_by_one
+        wanted = self._measure(features, labels)
+        self._gradients = self._fast
+        for ours, theirs in zip(found, wanted, strict=True):
+            scale = float(tf.reduce_max(tf.abs(theirs)))
+            if ours.shape != theirs.shape or not np.allclose(
+                ours, theirs, rtol=_TOLERANCE, atol=_TOLERANCE * scale
+            ):
+                return "the fast way gives other gradients for this model than TensorFlow does"
+        return None
+
+    def _can_be_vectorized(self, examples):
+        features, labels = (tf.convert_to_tensor(part[:_CHECKED_EXAMPLES]) for part in examples)
+        try:
+            self._measure(features, labels)
+        except Exception:  # What pfor cannot convert it says in many ways.
+            return False
+        return True
+
+    def _measure(self, features, labels):
+        """Returns norms and a weighted sum for a few examples, without what is random."""
+        weights = tf.range(1, len(features) + 1, dtype=tf.float32)
+
+        @tf.function(
+            input_signature=[
+                tf.TensorSpec([None, *part.shape[1:]], part.dtype) for part in (features, labels)
+            ],
+            autograph=False,
+        )
+        def measure(features, labels):
+            norms, weighted_sum = self._gradients(
+                features, labels, tf.ones_like(weights), training=False
+            )
+            return [norms, *weighted_sum(weights)]
+
+        return measure(features, labels)
+
+
+class _NoRuleError(Exception):
+    """Says why a model's per-example gradients cannot be had by layer rules."""
+
+
+def _of_materialized(gradients):
+    """Returns norms and the weighted sum of gradients that each have shape [batch, ...]."""
+    rows = Materialized(gradients)
+    return tf.sqrt(rows.squared_norms()), rows.weighted_sum
+
+
+def _units(model):
+    """Returns the layers that own the model's trainable weights, each with a rule.
+
+    Raises:
+        _NoRuleError: if weights have an owner without a rule.
+    """
+    if not model.trainable_weights:
+        return []
+    if type(model) in RULES:
+        return [model]
+    # What a layer holds directly, and not through a layer within it.
+    if model._trainable_weights and model.trainable:
+        kind = type(model).__name__
+        raise _NoRuleError(f"there is no rule for layer {model.name}, a {kind}")
+    inner = model._flatten_layers(recursive=False, include_self=False)
+    return [unit for layer in inner for unit in _units(layer)]
+
+
+@contextlib.contextmanager
+def _recording(model, watch):
+    """Has each layer that owns weights called by its rule; yields the taps by layer."""
+    taps = {}
+    units = {id(unit): unit for unit in _units(model)}.values()
+    owned = [v.ref() for unit in units for v in unit.trainable_weights]
+    if sorted(map(hash, owned)) != sorted(hash(v.ref()) for v in model.trainable_weights):
+        raise _NoRuleError("layers share weights")
+
+    failures = []
+
+    def by_rule(unit):
+        def call(inputs, *args, **kwargs):
+            more = [*args, *(v for name, v in kwargs.items() if name != "training")]
+            kind = type(unit).__name__
+            tap = None
+            if unit in taps:
+                failures.append(f"layer {unit.name} is used more than once")
+            elif all(value is None for value in more) and tf.is_tensor(inputs):
+                tap = RULES[type(unit)](unit, inputs, watch)
+            if tap is None:
+                failures.append(f"the rule for {kind} does not know how layer {unit.name} is used")
+                return type(unit).call(unit, inputs, *args, **kwargs)
+            taps[unit] = tap
+            return tap.output
+
+        return tf.autograph.experimental.do_not_convert(call)
+
+    try:
+        for unit in units:
+            # Not by setattr, which Keras watches.
+            unit.__dict__["call"] = by_rule(unit)
+        yield taps
+    finally:
+        for unit in units:
+            unit.__dict__.pop("call", None)
+    # Raised inside a layer's call, Keras would dress it up.
+    if failures:
+        raise _NoRuleError(failures[0])

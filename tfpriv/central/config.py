@@ -1,0 +1,167 @@
+"""What a central run is told to do, complete and checked."""
+
+import dataclasses
+
+from tfpriv import settings
+from tfpriv.errors import UserError
+
+OPTIMIZERS = ("sgd", "momentum", "adam", "adagrad")
+MECHANISMS = ("dpsgd", "tree", "banded", "none")
+CLIPPINGS = ("fixed", "adaptive")
+FACTORIZATIONS = ("sqrt", "inverse_sqrt")
+SAMPLERS = ("poisson", "shuffled", "cyclic_poisson")
+
+_PRIVATE = ("dpsgd", "tree", "banded")
+
+_CHOICES = {
+    "optimizer": OPTIMIZERS,
+    "mechanism": MECHANISMS,
+    "clipping": CLIPPINGS,
+    "factorization": FACTORIZATIONS,
+    "sampler": SAMPLERS,
+}
+
+# What a setting belongs to: the setting that decides, and the values of it that leave it a meaning.
+_BELONGS_TO = {
+    "momentum": ("optimizer", ("momentum",)),
+    "clipping": ("mechanism", ("dpsgd",)),
+    "clip_norm": ("mechanism", _PRIVATE),
+    "noise_multiplier": ("mechanism", _PRIVATE),
+    "target_epsilon": ("mechanism", _PRIVATE),
+    "delta": ("mechanism", _PRIVATE),
+    "target_quantile": ("clipping", ("adaptive",)),
+    "clip_learning_rate": ("clipping", ("adaptive",)),
+    "factorization": ("mechanism", ("banded",)),
+    "bands": ("mechanism", ("banded",)),
+    "separation": ("mechanism", ("banded",)),
+}
+
+# Taken where a setting is not given but has a meaning.
+_DEFAULTS = {
+    "momentum": 0.9,
+    "clipping": "fixed",
+    "clip_norm": 1.0,
+    "delta": 1e-5,
+    "target_quantile": 0.5,
+    "clip_learning_rate": 0.2,
+    "factorization": "sqrt",
+    "bands": 16,
+}
+
+# Keras' own, but for SGD, whose 0.01 is too little for clipped gradients.
+_LEARNING_RATES = {"sgd": 0.25, "momentum": 0.05, "adam": 0.001, "adagrad": 0.05}
+
+_SAMPLER_OF = {"tree": "shuffled", "banded": "cyclic_poisson"}
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class CentralConfig:
+    """One central run. The flags of experiments/central.py document each field.
+
+    A field that is None was not given; `complete` fills it in if the other choices leave it a
+    meaning. Giving one that has none is an error.
+    """
+
+    dataset: str = "mnist"
+    data_dir: str | None = None
+    model: str = "cnn_tutorial"
+
+    optimizer: str = "sgd"
+    learning_rate: float | None = None
+    momentum: float | None = None
+    schedule: str = "constant"
+    expected_batch_size: float = 256
+    epochs: int = 15
+    accumulate_steps: int = 1
+
+    mechanism: str = "dpsgd"
+    sampler: str | None = None
+    clipping: str | None = None
+    clip_norm: float | None = None
+    target_epsilon: float | None = None
+    noise_multiplier: float | None = None
+    delta: float | None = None
+    target_quantile: float | None = None
+    clip_learning_rate: float | None = None
+    factorization: str | None = None
+    bands: int | None = None
+    separation: int | None = None
+
+    eval_every: int = 1
+    checkpoint_every: int = 1
+    seed: int = 0
+    output_dir: str | None = None
+    resume: bool = False
+
+    def complete(self) -> "CentralConfig":
+        """Returns this config with every field that has a meaning filled in.
+
+        `separation` is left open until the number of examples is known.
+
+        Raises:
+            UserError: if a value is not among the choices or out of range, a field belongs to a
+                choice not made, or the choices do not go together.
+        """
+        settings.check_choices(self, _CHOICES)
+        filled = settings.fill_in(self, _BELONGS_TO, _DEFAULTS)
+        if filled["learning_rate"] is None:
+            filled["learning_rate"] = _LEARNING_RATES[self.optimizer]
+        if filled["sampler"] is None:
+            filled["sampler"] = _SAMPLER_OF.get(self.mechanism, "poisson")
+        config = CentralConfig(**filled)
+        _check_numbers(config)
+        _check_together(config)
+        return config
+
+    @property
+    def is_private(self) -> bool:
+        """Whether a mechanism was chosen."""
+        return self.mechanism != "none"
+
+
+def _check_numbers(config):
+    settings.check_at_least(
+        config,
+        {
+            "epochs": 1,
+            "accumulate_steps": 1,
+            "bands": 1,
+            "separation": 1,
+            "eval_every": 1,
+            "checkpoint_every": 1,
+            "seed": 0,
+        },
+    )
+    settings.check_positive(
+        config, ("learning_rate", "expected_batch_size", "clip_norm", "target_epsilon")
+    )
+    settings.check_not_negative(config, ("noise_multiplier", "clip_learning_rate"))
+    settings.check_momentum(config, ("momentum",))
+    settings.check_between(config, ("target_quantile",))
+    settings.check_delta(config)
+
+
+def _check_together(config):
+    if config.is_private and (config.target_epsilon is None) == (config.noise_multiplier is None):
+        given = "neither was" if config.target_epsilon is None else "both were"
+        raise UserError(
+            f"--mechanism={config.mechanism} needs one of --target_epsilon and "
+            f"--noise_multiplier, and {given} given; give exactly one, or --mechanism=none to "
+            "train without privacy."
+        )
+    wanted = _SAMPLER_OF.get(config.mechanism)
+    if wanted and config.sampler != wanted:
+        raise UserError(
+            f"--mechanism={config.mechanism} has no bound for --sampler={config.sampler}; leave it "
+            f"out, or use --sampler={wanted}, by which an example's steps lie far apart."
+        )
+    if not wanted and config.sampler == "cyclic_poisson":
+        raise UserError(
+            f"--sampler=cyclic_poisson belongs to --mechanism=banded, not {config.mechanism}; use "
+            "poisson or shuffled."
+        )
+    if config.sampler == "shuffled" and config.expected_batch_size % 1:
+        raise UserError(
+            f"--expected_batch_size={config.expected_batch_size} must be a whole number with "
+            "--sampler=shuffled; round it or use --sampler=poisson."
+        )

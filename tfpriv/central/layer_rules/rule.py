@@ -1,0 +1,89 @@
+"""What a layer leaves behind in the forward pass, so that its per-example gradients can be had.
+
+A rule does a layer's forward computation and says whose gradient it wants (for a dense layer its
+outputs before the activation). With that gradient, one backward pass gives the norm of each
+example's gradient and the clipped sum over examples; no second one is needed.
+"""
+
+import abc
+import dataclasses
+from collections.abc import Callable, Sequence
+
+import tensorflow as tf
+
+
+class PerExample(abc.ABC):
+    """The gradients of a layer's trainable weights, for each example of a batch."""
+
+    @abc.abstractmethod
+    def squared_norms(self) -> tf.Tensor:
+        """Returns the squared L2 norm of each example's gradient, float32 [batch]."""
+
+    @abc.abstractmethod
+    def weighted_sum(self, weights: tf.Tensor) -> list[tf.Tensor]:
+        """Returns the sum over examples of each one's gradient times its weight.
+
+        Args:
+            weights: float32 [batch].
+
+        Returns:
+            A tensor for each of the layer's trainable weights, in their order and shapes.
+        """
+
+
+class Materialized(PerExample):
+    """Gradients that are held in memory, one tensor of shape [batch, ...] for each weight."""
+
+    def __init__(self, gradients: Sequence[tf.Tensor], shapes: Sequence[tf.TensorShape] = ()):
+        """Takes the gradients, and the weights' shapes where they differ from the gradients'."""
+        self._gradients = list(gradients)
+        self._shapes = list(shapes) or [g.shape[1:] for g in gradients]
+
+    def squared_norms(self) -> tf.Tensor:
+        """See `PerExample`."""
+        return tf.add_n([squared_norms(g) for g in self._gradients])
+
+    def weighted_sum(self, weights: tf.Tensor) -> list[tf.Tensor]:
+        """See `PerExample`."""
+        return [
+            tf.reshape(tf.linalg.matvec(flat(g), weights, transpose_a=True), shape)
+            for g, shape in zip(self._gradients, self._shapes, strict=True)
+        ]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Tap:
+    """One call of a layer, as a rule made it.
+
+    Attributes:
+        output: What the layer returns for these inputs.
+        watched: The tensors whose gradients are wanted, each with the batch as its first axis. The
+            rule has had them watched before it went on to compute with them.
+        per_example: From the gradients of the summed loss with respect to `watched`, the gradients
+            of the layer's trainable weights.
+    """
+
+    output: tf.Tensor
+    watched: Sequence[tf.Tensor]
+    per_example: Callable[[Sequence[tf.Tensor]], PerExample]
+
+
+# (layer, inputs, watch) -> Tap, or None where the rule does not know this configuration.
+Rule = Callable[[tf.keras.layers.Layer, tf.Tensor, Callable[[tf.Tensor], None]], Tap | None]
+
+
+def flat(values: tf.Tensor) -> tf.Tensor:
+    """Returns values of shape [batch, ...] as [batch, n]."""
+    size = values.shape[1:].num_elements()
+    return values if values.shape.rank == 2 else tf.reshape(values, [-1, size])
+
+
+def squared_norms(values: tf.Tensor) -> tf.Tensor:
+    """Returns the squared L2 norm of each row of [batch, ...], [batch]."""
+    values = flat(values)
+    return tf.reduce_sum(values * values, axis=1)
+
+
+def activate(layer: tf.keras.layers.Layer, values: tf.Tensor) -> tf.Tensor:
+    """Returns a layer's activation of its outputs."""
+    return values if layer.activation is None else layer.activation(values)

@@ -1,0 +1,147 @@
+"""One training step: the clipped sum over a batch, the noise, the optimizer."""
+
+import numpy as np
+import tensorflow as tf
+
+from tfpriv.central.clipping import ClippedSum
+from tfpriv.central.noise import build_noise
+from tfpriv.models import Objective
+from tfpriv.privacy import AdaptiveGaussian, PrivacyPlan
+
+
+class PrivateStep:
+    """DP-SGD's step (Abadi et al. 2016, Algorithm 1), with any of the mechanisms.
+
+    The clipped sum gets its noise and is divided by the expected batch size, whoever takes part:
+    the number that did is itself private.
+
+    Attributes:
+        clip_norm: The clip of the next step, a variable.
+    """
+
+    def __init__(
+        self,
+        model: tf.keras.Model,
+        optimizer: tf.keras.optimizers.Optimizer,
+        clipped_sum: ClippedSum,
+        plan: PrivacyPlan,
+    ):
+        """Builds the optimizer's variables and the noise.
+
+        Args:
+            model: The model; its trainable weights are changed.
+            optimizer: What applies the noised mean gradient.
+            clipped_sum: The model's per-example clipping.
+            plan: Clip, noise and expected batch size.
+        """
+        mechanism = plan.mechanism
+        self.clip_norm = tf.Variable(mechanism.clip_norm, trainable=False, dtype=tf.float32)
+        self._weights = model.trainable_weights
+        self._sizes = [int(np.prod(v.shape)) for v in self._weights]
+        self._optimizer = optimizer
+        self._clipped_sum = clipped_sum
+        self._mechanism = mechanism
+        self._expected_size = float(plan.sampler.expected_size)
+        self._is_adaptive = isinstance(mechanism, AdaptiveGaussian)
+        self._noise_multiplier = mechanism.noise_multiplier
+        self._noise = None
+        if plan.is_private:
+            # The count of unclipped examples has a noise of its own.
+            self._noise = build_noise(plan, sum(self._sizes) + self._is_adaptive)
+            if self._is_adaptive:
+                self._noise_multiplier = mechanism.value_noise_multiplier
+        optimizer.build(self._weights)
+        self._add_up = tf.function(self._sum, reduce_retracing=True, autograph=False)
+        self._apply = tf.function(self._release, autograph=False)
+        self._whole = tf.function(self._sum_and_release, reduce_retracing=True, autograph=False)
+
+    def restart_noise(self) -> None:
+        """Starts the noise of a correlated mechanism anew."""
+        if self._noise is not None:
+            self._noise.restart()
+
+    def __call__(self, chunks) -> np.ndarray:
+        """Takes a step.
+
+        Args:
+            chunks: (features, labels, present) each; `present` is 0 for padding and 1 elsewhere.
+
+        Returns:
+            The norms of the examples' gradients before clipping, over all chunks, padding among
+            them. Where one is not finite the step has ruined the weights.
+        """
+        if len(chunks) == 1:
+            return self._whole(*chunks[0]).numpy()
+        total, norms = None, []
+        for chunk in chunks:
+            sums, unclipped, chunk_norms = self._add_up(*chunk)
+            part = [*sums, unclipped]
+            total = part if total is None else [a + b for a, b in zip(total, part, strict=True)]
+            norms.append(chunk_norms.numpy())
+        self._apply(total[:-1], total[-1])
+        return np.concatenate(norms)
+
+    def _sum_and_release(self, features, labels, present):
+        sums, unclipped, norms = self._sum(features, labels, present)
+        self._release(sums, unclipped)
+        return norms
+
+    def _sum(self, features, labels, present):
+        sums, norms = self._clipped_sum(features, labels, present, self.clip_norm)
+        # A half less each, so that one example moves the sum by a half and not by one.
+        within = tf.cast(norms <= self.clip_norm, tf.float32) - 0.5
+        return sums, tf.reduce_sum(present * within), norms
+
+    def _release(self, sums, unclipped):
+        noise = None
+        if self._noise is not None:
+            noise = self._noise.next()
+            deviation = self._noise_multiplier * self.clip_norm
+            parts = tf.split(noise[: sum(self._sizes)], self._sizes)
+            sums = [
+                total + deviation * tf.reshape(part, total.shape)
+                for total, part in zip(sums, parts, strict=True)
+            ]
+        gradients = [total / self._expected_size for total in sums]
+        self._optimizer.apply_gradients(zip(gradients, self._weights, strict=True))
+        if self._is_adaptive:
+            self._move_clip(unclipped, noise)
+
+    def _move_clip(self, unclipped, noise):
+        """Andrew et al. 2021, section 3: the geometric update towards the quantile."""
+        mechanism = self._mechanism
+        if noise is not None:
+            unclipped += mechanism.count_stddev * noise[-1]
+        share = unclipped / self._expected_size + 0.5
+        factor = tf.exp(-mechanism.clip_learning_rate * (share - mechanism.target_quantile))
+        self.clip_norm.assign(self.clip_norm * factor)
+
+
+class PlainStep:
+    """A step of ordinary training: the gradient of the mean loss, and of the model's own losses."""
+
+    def __init__(
+        self,
+        model: tf.keras.Model,
+        optimizer: tf.keras.optimizers.Optimizer,
+        objective: Objective,
+    ):
+        """Takes what a step needs."""
+        optimizer.build(model.trainable_weights)
+
+        @tf.function(reduce_retracing=True, autograph=False)
+        def step(features, labels):
+            with tf.GradientTape() as tape:
+                losses = objective.loss(labels, model(features, training=True))
+                loss = tf.reduce_mean(losses) + tf.add_n([tf.zeros([]), *model.losses])
+            gradients = tape.gradient(
+                loss, model.trainable_weights, unconnected_gradients=tf.UnconnectedGradients.ZERO
+            )
+            optimizer.apply_gradients(zip(gradients, model.trainable_weights, strict=True))
+            return losses
+
+        self._step = step
+
+    def __call__(self, features, labels) -> np.ndarray:
+        """Takes a step on [batch, ...] examples; returns their losses, [batch]."""
+        return self._step(features, labels).numpy()

@@ -1,0 +1,300 @@
+"""Trains a Keras model on one machine, from a config to a finished run directory."""
+
+import dataclasses
+import functools
+import math
+import statistics
+import sys
+import time
+from collections.abc import Callable
+
+import numpy as np
+import tensorflow as tf
+
+from tfpriv import datasets, models, privacy, runs
+from tfpriv.central.batches import Batches
+from tfpriv.central.checkpoints import Checkpoints
+from tfpriv.central.clipping import ClippedSum
+from tfpriv.central.config import CentralConfig
+from tfpriv.central.optimizers import build_optimizer
+from tfpriv.central.step import PlainStep, PrivateStep
+from tfpriv.errors import UserError
+from tfpriv.privacy import statement
+
+PROGRAM = "central"
+NOT_COVERED = ("how a data set was prepared, such as the scaling of a table's columns",)
+
+
+def train(config: CentralConfig, check_model: Callable[..., None]) -> runs.RunDirectory:
+    """Trains, evaluates and writes the run directory.
+
+    Everything that can be refused is refused before the directory is made.
+
+    Args:
+        config: A complete config.
+        check_model: Called with the Keras model; it may refuse it by a UserError.
+
+    Returns:
+        The run directory, closed.
+
+    Raises:
+        UserError: if the config, the data or the model cannot work, or training diverges.
+    """
+    # It tells of graph conversions that are slower than they could be; nobody can act on that.
+    tf.get_logger().setLevel("ERROR")
+    dataset = datasets.load(config.dataset, config.data_dir)
+    plan, steps = build_plan(config, len(dataset.train_features))
+    model, objective, info = _model(config, dataset)
+    check_model(model)
+    session = _Session(config, dataset, plan, steps, model, objective)
+    for note in (*info.notes, *session.notes):
+        runs.print_safely(f"note: {note}", sys.stderr)
+    with _run_directory(config, dataset) as run:
+        session.train(run)
+        session.finish(run, info)
+    return run
+
+
+def build_plan(config: CentralConfig, population: int) -> tuple[privacy.PrivacyPlan, int]:
+    """Returns the calibrated plan over `population` examples, and the number of steps of the run.
+
+    Raises:
+        UserError: if the batch does not fit the population, or no noise reaches the target.
+    """
+    size = config.expected_batch_size
+    separation = config.separation
+    if config.mechanism == "banded" and separation is None:
+        # One part a step: an example's steps lie a whole pass apart, as in a fixed order.
+        separation = max(1, int(population // size))
+    sampler = privacy.build_sampler(config.sampler, population, size, separation=separation)
+    steps_per_epoch = getattr(sampler, "steps_per_pass", None) or population / size
+    steps = max(1, round(config.epochs * steps_per_epoch))
+    plan = privacy.PrivacyPlan(
+        unit="example", sampler=sampler, mechanism=_mechanism(config), delta=config.delta
+    )
+    if config.target_epsilon is not None:
+        plan = plan.calibrate(config.target_epsilon, steps)
+    return plan, steps
+
+
+def _mechanism(config):
+    if not config.is_private:
+        return None
+    noise = {"clip_norm": config.clip_norm, "noise_multiplier": config.noise_multiplier}
+    if config.mechanism == "tree":
+        return privacy.Tree(**noise)
+    if config.mechanism == "banded":
+        return privacy.Banded(**noise, factorization=config.factorization, bands=config.bands)
+    if config.clipping == "adaptive":
+        return privacy.AdaptiveGaussian(
+            **noise,
+            target_quantile=config.target_quantile,
+            clip_learning_rate=config.clip_learning_rate,
+            # Andrew et al. 2021, section 3.1.
+            count_stddev=0.05 * config.expected_batch_size,
+        )
+    return privacy.Gaussian(**noise)
+
+
+class _Session:
+    """One stretch of steps, from a fresh start or a checkpoint to the end."""
+
+    def __init__(self, config, dataset, plan, steps, model, objective):
+        self._config = config
+        self._dataset = dataset
+        self._plan = plan
+        self._steps = steps
+        self._model = model
+        self._optimizer = build_optimizer(config, steps)
+        self._features = dataset.train_features
+        self._labels = dataset.train_labels
+        self._evaluate = functools.partial(
+            models.evaluate,
+            model,
+            dataset.test_features,
+            dataset.test_labels,
+            objective,
+            label_scale=dataset.label_scale,
+        )
+        self._seconds = []
+        self._first_step_at = None
+        self.notes = plan.warnings
+        if not config.is_private:
+            self._step = PlainStep(model, self._optimizer, objective)
+            return
+        clipped_sum = ClippedSum(model, objective, (self._features, self._labels))
+        self.notes += clipped_sum.notes
+        self._step = PrivateStep(model, self._optimizer, clipped_sum, plan)
+        self._batches = Batches(
+            plan.sampler, steps, config.accumulate_steps, clipped_sum.largest_batch
+        )
+
+    def train(self, run):
+        config = self._config
+        self._checkpoints = Checkpoints(run.checkpoints_path, **self._kept())
+        ledger_path = run.path / "steps.json"
+        self._ledger = privacy.Ledger.read(ledger_path)
+        start = self._checkpoints.restore() if config.resume else 0
+        if config.resume:
+            run.metrics.truncate(start)
+        per_epoch = self._steps / config.epochs
+        evaluated = {round(epoch * per_epoch) for epoch in _marks(config.epochs, config.eval_every)}
+        kept = {round(e * per_epoch) for e in _marks(config.epochs, config.checkpoint_every)}
+        recorded = start
+        with runs.Progress(self._steps, initial=start, unit="step") as progress:
+            for step in range(start, self._steps):
+                self._take_step(step)
+                done = step + 1
+                if done in evaluated or done in kept:
+                    # Before anything of these steps is saved or shown.
+                    for number in range(recorded, done):
+                        self._ledger.record(number)
+                    self._ledger.write(ledger_path)
+                    recorded = done
+                metrics = {}
+                if done in evaluated:
+                    metrics = self._measure(done)
+                if done in kept:
+                    self._checkpoints.save(done)
+                if metrics:
+                    run.metrics.write(done, metrics)
+                progress.update(
+                    done,
+                    accuracy=metrics.get("test_accuracy"),
+                    rmse=metrics.get("test_rmse"),
+                    epsilon=metrics.get("epsilon"),
+                )
+
+    def finish(self, run, info):
+        config, plan = self._config, self._plan
+        models.save(self._model, run.model_path)
+        described = statement.describe(
+            plan,
+            self._segments(),
+            covered="the models of all steps",
+            not_covered=NOT_COVERED,
+            repeated_steps=self._ledger.repeated_steps,
+        )
+        run.write_privacy(described, statement.as_text(plan, described))
+        columns = run.read_metrics()
+        runs.plot_run(run)
+        seconds = statistics.median(self._seconds) if self._seconds else None
+        run.write_summary(
+            {
+                **{
+                    name: [v for v in values if v is not None][-1]
+                    for name, values in columns.items()
+                    if name.startswith("test_")
+                },
+                "epsilon": described["epsilon"],
+                "epsilon_rdp": described["epsilon_rdp"],
+                "delta": config.delta,
+                "noise_multiplier": described["noise_multiplier"],
+                "privacy_unit": "example" if config.is_private else "none",
+                "mechanism": config.mechanism,
+                "sampler": config.sampler,
+                "steps": self._steps,
+                "seconds_per_step": seconds,
+                "examples_per_second": config.expected_batch_size / seconds if seconds else None,
+                "start_to_first_step_seconds": self._first_step_at,
+                "wall_seconds": runs.seconds_since_process_start(),
+                "peak_memory_mb": runs.peak_memory_bytes() / 1e6,
+                "model_parameters": info.num_parameters,
+                "model_path": str(run.model_path),
+            }
+        )
+
+    def _kept(self):
+        kept = {"model": self._model, "optimizer": self._optimizer}
+        if self._config.is_private:
+            kept["clip_norm"] = self._step.clip_norm
+        return kept
+
+    def _take_step(self, step):
+        began = time.monotonic()
+        members = self._plan.participants(step, self._config.seed, self._ledger.segment)
+        if self._config.is_private:
+            steps_per_pass = self._plan.steps_per_pass
+            if steps_per_pass and step % steps_per_pass == 0:
+                self._step.restart_noise()
+            rows = self._batches.chunks(members)
+            norms = self._step([self._examples(chunk) for chunk in rows])
+            self._check_finite(norms, np.concatenate(rows), "gradient", step)
+        elif len(members):
+            losses = self._step(self._features[members], self._labels[members])
+            self._check_finite(losses, members, "loss", step)
+        self._seconds.append(time.monotonic() - began)
+        if self._first_step_at is None:
+            self._first_step_at = runs.seconds_since_process_start()
+
+    def _examples(self, chunk):
+        rows = np.maximum(chunk, 0)
+        return self._features[rows], self._labels[rows], (chunk >= 0).astype(np.float32)
+
+    def _check_finite(self, values, members, what, step):
+        finite = np.isfinite(values)
+        if finite.all():
+            return
+        bad = members[~finite]
+        if len(bad) > len(members) / 2:
+            raise UserError(
+                f"training diverged: at step {step + 1} no {what} is finite for {len(bad)} of "
+                f"{np.count_nonzero(members >= 0)} examples; lower --learning_rate."
+            )
+        raise UserError(
+            f"at step {step + 1} the {what} of training example {bad[0]} is not finite; look at "
+            "its values, which may be too large, or lower --learning_rate."
+        )
+
+    def _measure(self, done):
+        test = self._evaluate()
+        if not math.isfinite(test["loss"]):
+            raise UserError(
+                f"training diverged: the test loss is {test['loss']} after step {done}; lower "
+                "--learning_rate."
+            )
+        metrics = {f"test_{name}": value for name, value in test.items()}
+        if self._plan.is_private:
+            epsilon = self._plan.epsilon(self._segments())
+            metrics |= {"epsilon": epsilon.value, "epsilon_rdp": epsilon.rdp}
+            if self._config.clipping == "adaptive":
+                metrics["clip_norm"] = float(self._step.clip_norm.numpy())
+        return metrics
+
+    def _segments(self):
+        return self._ledger.segments(self._plan.steps_per_pass)
+
+
+def _marks(epochs, every):
+    """Returns every so many epochs, and the last."""
+    return {*range(every, epochs + 1, every), epochs}
+
+
+def _model(config, dataset):
+    shape, labels = dataset.element_shape, dataset.train_labels
+    kind = {
+        "task": dataset.task,
+        "input_dtype": dataset.train_features.dtype.name,
+        "label_shape": labels.shape[1:],
+    }
+    model = models.build(config.model, shape, dataset.num_classes, **kind, seed=config.seed)
+    info = models.inspect(model, shape, dataset.num_classes, **kind)
+    if config.is_private:
+        models.refuse_moving_state(model)
+        models.refuse_regularization(model)
+        models.refuse_example_mixing(model)
+    return model, models.Objective(task=dataset.task, from_logits=info.from_logits), info
+
+
+def _run_directory(config, dataset):
+    flags = dataclasses.asdict(config)
+    if config.resume:
+        return runs.RunDirectory.resume(config.output_dir, flags, program=PROGRAM)
+    return runs.RunDirectory.create(
+        config.output_dir,
+        flags,
+        program=PROGRAM,
+        step_name="step",
+        seeds={"seed": config.seed},
+        data=dataset.provenance,
+    )
