@@ -1,5 +1,7 @@
 """Per-example gradients of convolutions."""
 
+import math
+
 import tensorflow as tf
 
 from tfpriv.central.layer_rules.dense import sequence_gradients
@@ -16,7 +18,45 @@ def conv2d(layer, inputs, watch) -> Tap | None:
     example's gradient is the product of its patches and its output's gradient (Rochette et al.
     2019, arXiv 1912.06015), and the products of all examples are one batched matrix product.
     """
+    return _convolution(layer, inputs, inputs, watch)
+
+
+def conv1d(layer, inputs, watch) -> Tap | None:
+    """The rule of `tf.keras.layers.Conv1D`, on [batch, length, channels]: images of one row."""
+    if layer.padding == "causal":
+        before = layer.dilation_rate[0] * (layer.kernel_size[0] - 1)
+        inputs = tf.pad(inputs, [[0, 0], [before, 0], [0, 0]])
+    return _convolution(layer, inputs, inputs[:, tf.newaxis], watch)
+
+
+def depthwise_conv2d(layer, inputs, watch) -> Tap | None:
+    """The rule of `tf.keras.layers.DepthwiseConv2D`, on [batch, height, width, channels]."""
     if layer.data_format != "channels_last" or None in inputs.shape[1:]:
+        return None
+    # Without its activation, whose inputs' gradient is wanted.
+    activation, layer.activation = layer.activation, None
+    try:
+        values = type(layer).call(layer, inputs)
+    finally:
+        layer.activation = activation
+    watch(values)
+
+    def per_example(gradients):
+        height, width, channels, multiplier = layer.depthwise_kernel.shape
+        patches = _patches(layer, inputs)
+        gradient = tf.reshape(gradients[0], [-1, *patches.shape[1:3], channels, multiplier])
+        patches = tf.reshape(patches, [-1, *patches.shape[1:3], height, width, channels])
+        rows = [tf.einsum("bpqhwc,bpqcm->bhwcm", patches, gradient)]
+        if layer.use_bias:
+            rows.append(tf.reduce_sum(gradients[0], axis=[1, 2]))
+        return Materialized(rows)
+
+    return Tap(output=activate(layer, values), watched=[values], per_example=per_example)
+
+
+def _convolution(layer, inputs, images, watch):
+    """Computes a convolution; `images` are its inputs as [batch, height, width, channels]."""
+    if layer.data_format != "channels_last" or None in images.shape[1:]:
         return None
     values = layer.convolution_op(inputs, layer.kernel)
     if layer.use_bias:
@@ -25,13 +65,7 @@ def conv2d(layer, inputs, watch) -> Tap | None:
 
     def per_example(gradients):
         (gradient,) = gradients
-        patches = image_patches(
-            inputs,
-            size=layer.kernel_size,
-            strides=layer.strides,
-            dilation=layer.dilation_rate,
-            padding=layer.padding.upper(),
-        )
+        patches = _patches(layer, images)
         positions = patches.shape[1] * patches.shape[2]
         if layer.groups == 1:
             return sequence_gradients(
@@ -43,6 +77,31 @@ def conv2d(layer, inputs, watch) -> Tap | None:
         return _grouped(layer, patches, gradient, positions)
 
     return Tap(output=activate(layer, values), watched=[values], per_example=per_example)
+
+
+def _grouped(layer, patches, gradient, positions):
+    *size, channels, filters = layer.kernel.shape
+    groups = layer.groups
+    kernel = tf.einsum(
+        "bpkgc,bpgf->bkcgf",
+        tf.reshape(patches, [-1, positions, math.prod(size), groups, channels]),
+        tf.reshape(gradient, [-1, positions, groups, filters // groups]),
+    )
+    gradients, shapes = [kernel], [layer.kernel.shape]
+    if layer.use_bias:
+        gradients.append(tf.reduce_sum(gradient, axis=list(range(1, gradient.shape.rank - 1))))
+        shapes.append(layer.bias.shape)
+    return Materialized(gradients, shapes)
+
+
+def _patches(layer, images):
+    """Returns what a layer's kernel meets in images; a kernel of one axis works along the width."""
+    size, strides, dilation = (
+        (1,) * (2 - len(value)) + tuple(value)
+        for value in (layer.kernel_size, layer.strides, layer.dilation_rate)
+    )
+    padding = "SAME" if layer.padding == "same" else "VALID"
+    return image_patches(images, size=size, strides=strides, dilation=dilation, padding=padding)
 
 
 def image_patches(images: tf.Tensor, *, size, strides, dilation, padding: str) -> tf.Tensor:
@@ -84,18 +143,3 @@ def image_patches(images: tf.Tensor, *, size, strides, dilation, padding: str) -
     return tf.image.extract_patches(
         images, [1, height, width, 1], [1, *strides, 1], [1, *dilation, 1], padding
     )
-
-
-def _grouped(layer, patches, gradient, positions):
-    height, width, channels, filters = layer.kernel.shape
-    groups = layer.groups
-    kernel = tf.einsum(
-        "bpkgc,bpgf->bkcgf",
-        tf.reshape(patches, [-1, positions, height * width, groups, channels]),
-        tf.reshape(gradient, [-1, positions, groups, filters // groups]),
-    )
-    gradients, shapes = [kernel], [layer.kernel.shape]
-    if layer.use_bias:
-        gradients.append(tf.reduce_sum(gradient, axis=[1, 2]))
-        shapes.append(layer.bias.shape)
-    return Materialized(gradients, shapes)

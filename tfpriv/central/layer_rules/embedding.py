@@ -1,0 +1,47 @@
+"""Per-example gradients of embeddings."""
+
+import tensorflow as tf
+
+from tfpriv.central.layer_rules.rule import PerExample, Tap
+
+
+def embedding(layer, inputs, watch) -> Tap | None:
+    """The rule of `tf.keras.layers.Embedding`, on whole numbers of shape [batch, ...]."""
+    if None in inputs.shape[1:]:
+        return None
+    output = type(layer).call(layer, inputs)
+    watch(output)
+
+    def per_example(gradients):
+        positions = inputs.shape[1:].num_elements()
+        return _Looked(
+            tf.reshape(tf.cast(inputs, tf.int32), [-1, positions]),
+            tf.reshape(gradients[0], [-1, positions, layer.output_dim]),
+            layer.input_dim,
+        )
+
+    return Tap(output=output, watched=[output], per_example=per_example)
+
+
+class _Looked(PerExample):
+    """Gradients of the rows that each example looked up, of which some it looked up repeatedly."""
+
+    def __init__(self, indices, gradient, num_rows):
+        self._indices, self._gradient, self._num_rows = indices, gradient, num_rows
+
+    def squared_norms(self):
+        # Gradients of the same row add up before their norm is taken.
+        same = self._indices[:, :, tf.newaxis] == self._indices[:, tf.newaxis, :]
+        products = tf.linalg.matmul(self._gradient, self._gradient, transpose_b=True)
+        total = tf.reduce_sum(tf.where(same, products, 0.0), axis=[1, 2])
+        return tf.maximum(total, 0.0)
+
+    def weighted_sum(self, weights):
+        weighted = self._gradient * weights[:, tf.newaxis, tf.newaxis]
+        return [
+            tf.math.unsorted_segment_sum(
+                tf.reshape(weighted, [-1, weighted.shape[2]]),
+                tf.reshape(self._indices, [-1]),
+                self._num_rows,
+            )
+        ]
