@@ -3,6 +3,10 @@
   python -m experiments.central --dataset=mnist --model=cnn_tutorial --target_epsilon=3 \\
       --delta=1e-5 --epochs=40
 
+  python -m experiments.central --dataset=fashion_mnist --features=scattering --model=logistic \\
+      --optimizer=momentum --expected_batch_size=8192 --learning_rate=16 --clip_norm=0.1 \\
+      --epochs=40 --target_epsilon=3
+
   python -m experiments.central --mechanism=none --learning_rate=0.1 --epochs=20
 
 It leaves a run directory: config.json, metrics.csv, TensorBoard events, checkpoints/, plots/,
@@ -25,6 +29,11 @@ _HELPS = {
     "data_dir": Help(
         "The folder for downloaded data; by default $TFPRIV_DATA_DIR, else tfpriv in the user's "
         "cache."
+    ),
+    "features": Help(
+        "What the model reads: none (the data as they are) or scattering (the scattering transform "
+        "of images, each normalized by itself in 27 groups of maps; Tramer and Boneh 2021).",
+        config.FEATURES,
     ),
     "model": Help(
         f"The Keras model: {', '.join(models.NAMES)}; or your own as module:function or "

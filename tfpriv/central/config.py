@@ -5,6 +5,7 @@ import dataclasses
 from tfpriv import settings
 from tfpriv.errors import UserError
 
+FEATURES = ("none", "scattering")
 OPTIMIZERS = ("sgd", "momentum", "adam", "adagrad")
 MECHANISMS = ("dpsgd", "tree", "banded", "none")
 CLIPPINGS = ("fixed", "adaptive")
@@ -14,6 +15,7 @@ SAMPLERS = ("poisson", "shuffled", "cyclic_poisson")
 _PRIVATE = ("dpsgd", "tree", "banded")
 
 _CHOICES = {
+    "features": FEATURES,
     "optimizer": OPTIMIZERS,
     "mechanism": MECHANISMS,
     "clipping": CLIPPINGS,
@@ -64,6 +66,7 @@ class CentralConfig:
 
     dataset: str = "mnist"
     data_dir: str | None = None
+    features: str = "none"
     model: str = "cnn_tutorial"
 
     optimizer: str = "sgd"

@@ -43,6 +43,7 @@ def train(config: CentralConfig, check_model: Callable[..., None]) -> runs.RunDi
     # It tells of graph conversions that are slower than they could be; nobody can act on that.
     tf.get_logger().setLevel("ERROR")
     dataset = datasets.load(config.dataset, config.data_dir)
+    dataset = datasets.with_features(dataset, config.features, config.data_dir)
     plan, steps = build_plan(config, len(dataset.train_features))
     model, objective, info = _model(config, dataset)
     check_model(model)

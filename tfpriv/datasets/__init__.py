@@ -5,6 +5,7 @@ import os
 from tfpriv import user_code
 from tfpriv.datasets import adult, bundled, images, own, shakespeare
 from tfpriv.datasets.dataset import CLASSIFICATION, REGRESSION, Dataset, check
+from tfpriv.datasets.features import with_features
 from tfpriv.datasets.partition import Partition, partition
 from tfpriv.datasets.plot import plot_partition
 from tfpriv.errors import UserError
@@ -19,6 +20,7 @@ __all__ = [
     "load",
     "partition",
     "plot_partition",
+    "with_features",
 ]
 
 _LOADERS = {

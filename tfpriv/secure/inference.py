@@ -117,7 +117,10 @@ def evaluate(config: InferenceConfig) -> runs.RunDirectory:
     # First, as real parties cannot be connected once TensorFlow holds tensors.
     with connected(config.players, trusted_network=config.trusted_network) as parties:
         model, trained_on = load_model(config.model)
-        dataset = datasets.load(config.dataset or trained_on, config.data_dir)
+        dataset = datasets.load(config.dataset or trained_on.get("dataset"), config.data_dir)
+        dataset = datasets.with_features(
+            dataset, trained_on.get("features", "none"), config.data_dir
+        )
         features, labels = _examples(dataset, config.num_examples)
         net = network.from_keras(model, protocol=config.protocol, softmax=config.softmax)
         if net.input_shape != features.shape[1:]:
@@ -160,20 +163,20 @@ def evaluate(config: InferenceConfig) -> runs.RunDirectory:
     return directory
 
 
-def load_model(path: str | os.PathLike) -> tuple[tf.keras.Model, str | None]:
+def load_model(path: str | os.PathLike) -> tuple[tf.keras.Model, dict]:
     """Loads a model from a file or from a run directory.
 
     Returns:
-        The model, and the data set that the run was trained on; None for a file.
+        The model, and the flags of the run that it comes from; none for a file.
 
     Raises:
         UserError: There is no model, or it cannot be loaded.
     """
     path = pathlib.Path(os.path.expanduser(path))
-    trained_on = None
+    trained_on = {}
     if path.is_dir() and (path / "config.json").exists():
         directory = runs.RunDirectory.open(path)
-        trained_on = directory.config["flags"].get("dataset")
+        trained_on = directory.config["flags"]
         path = directory.model_path
     if not path.exists():
         raise UserError(
