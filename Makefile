@@ -6,7 +6,7 @@ SHELL := /bin/bash
 .ONESHELL:
 .SILENT:
 .DEFAULT_GOAL := help
-.PHONY: help install demo test conformance players lint format lock benchmark reproduce clean FORCE
+.PHONY: help install demo test conformance players lint format lock opacus benchmark reproduce clean FORCE
 
 uv_version := 0.13.9
 python := .venv/bin/python
@@ -19,7 +19,7 @@ TESTS ?= tests
 WORKERS ?= 2
 
 # What `make benchmark` runs, of benchmarks/.
-BENCHMARK ?= federated_round secure_inference secure_training
+BENCHMARK ?= federated_round secure_inference secure_training dp_sgd_step
 
 # Whose ABY3 and SecureNN `make conformance` tests: tf-encrypted's own on our ops, and ours.
 PROTOCOL ?= upstream tfpriv
@@ -147,7 +147,14 @@ lock: ## make requirements.lock anew (UPGRADE=1: with the newest versions that f
 	cmp --silent build/requirements.lock requirements.lock ||
 	  mv build/requirements.lock requirements.lock
 
-benchmark: .venv/installed ## time rounds and secure batches beside others (BENCHMARK=one of them)
+opacus: ## make the environment of Opacus, which the benchmark of DP-SGD compares with
+	$(functions)
+	find_python
+	"$$python" -m venv build/opacus
+	build/opacus/bin/python -m pip install --quiet --disable-pip-version-check \
+	  -r benchmarks/requirements-opacus.txt
+
+benchmark: .venv/installed ## time rounds, steps and secure batches beside others (BENCHMARK=one of them)
 	for benchmark in $(BENCHMARK); do
 	  $(python) -m benchmarks.$$benchmark
 	done
