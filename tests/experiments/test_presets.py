@@ -17,42 +17,54 @@ REACHED = ["mcmahan2017/2nn_iid_b10_e1", "mcmahan2017/2nn_noniid_b10_e1"]
 
 # In a process of its own, as programs define flags of the same names.
 PARSE = """
-import json, sys
+import importlib, json, sys
 from absl import flags
 from absl.testing import flagsaver
-from experiments import federated, program
-from tfpriv.federated import FederatedConfig
+from experiments import program
 
+name = sys.argv[1]
+importlib.import_module(f"experiments.{name}")
+config_class = getattr(importlib.import_module(f"tfpriv.{name}"), f"{name.capitalize()}Config")
 configs = {}
-for path in sys.argv[1:]:
+for path in sys.argv[2:]:
     with flagsaver.flagsaver():
         flags.FLAGS([path, f"--flagfile={path}"])
-        config = program.config_from_flags(FederatedConfig).complete()
+        config = program.config_from_flags(config_class).complete()
     configs[path] = vars(config)
 assert not {"tensorflow", "tensorflow_federated"} & set(sys.modules)
 print(json.dumps(configs))
 """
 
 
-@pytest.fixture(name="configs", scope="module")
-def _configs():
-    """The complete config of every preset of the federated program, by paper/row."""
+def _parse(program):
+    """Returns the complete config of every preset of a program, by paper/row."""
     paths = {
         str(row.preset): f"{paper}/{row.name}"
         for paper in PAPERS
         for row in published.read_paper(PRESETS, paper)[1].values()
-        if row.program == "federated"
+        if row.program == program
     }
-    done = subprocess.run(
-        [sys.executable, "-c", PARSE, *paths], cwd=ROOT, capture_output=True, text=True, timeout=120
-    )
+    command = [sys.executable, "-c", PARSE, program, *paths]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=120)
     assert done.returncode == 0, done.stderr
     return {paths[path]: config for path, config in json.loads(done.stdout).items()}
 
 
-def test_every_preset_is_a_config_that_can_run_and_leaves_seed_and_place_open(configs):
-    assert len(configs) >= 20
-    for name, config in configs.items():
+@pytest.fixture(name="configs", scope="module")
+def _configs():
+    return _parse("federated")
+
+
+@pytest.fixture(name="central_configs", scope="module")
+def _central_configs():
+    return _parse("central")
+
+
+def test_every_preset_is_a_config_that_can_run_and_leaves_seed_and_place_open(
+    configs, central_configs
+):
+    assert len(configs) >= 20 and len(central_configs) >= 9
+    for name, config in (configs | central_configs).items():
         assert config["seed"] == 0 and config["output_dir"] is None, name
         assert config["data_dir"] is None and not config["resume"], name
 
@@ -102,6 +114,15 @@ def test_mcmahan_rows_have_the_settings_that_their_names_say(configs):
         assert config["client_epochs"] == int(epochs.removeprefix("e"))
         size = batch.removeprefix("b")
         assert config["batch_size"] == (600 if size == "all" else int(size))
+
+
+def test_rows_of_the_tutorial_are_named_after_todays_epsilon(central_configs):
+    for name, config in central_configs.items():
+        if name.startswith("dpsgd_tutorial/eps"):
+            row = published.find_row(PRESETS, name)
+            (epsilon,) = (check for check in row.checks if check.metric == "epsilon")
+            assert f"eps{epsilon.value:.1f}" == row.name
+            assert config["expected_batch_size"] == 256 and config["delta"] == 1e-5
 
 
 @pytest.mark.parametrize("paper", PAPERS)

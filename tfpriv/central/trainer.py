@@ -281,9 +281,10 @@ def _model(config, dataset):
     model = models.build(config.model, shape, dataset.num_classes, **kind, seed=config.seed)
     info = models.inspect(model, shape, dataset.num_classes, **kind)
     if config.is_private:
-        models.refuse_moving_state(model)
-        models.refuse_regularization(model)
         models.refuse_example_mixing(model)
+        models.refuse_regularization(model)
+        # State that a forward pass moves would carry the data past the noise.
+        models.refuse_moving_state(model)
     return model, models.Objective(task=dataset.task, from_logits=info.from_logits), info
 
 

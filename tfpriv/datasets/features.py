@@ -103,7 +103,7 @@ def _read(path: pathlib.Path) -> np.ndarray | None:
         return None
     except (OSError, ValueError, EOFError):
         content, digest = np.zeros(0), b""
-    if hashlib.sha256(np.ascontiguousarray(content).data).digest() == digest:
+    if _digest(content) == digest:
         return content
     print(f"note: {path} is damaged; its features are computed anew.", file=sys.stderr)
     return None
@@ -113,9 +113,16 @@ def _write(path: pathlib.Path, features: np.ndarray) -> None:
     header = io.BytesIO()
     np.lib.format.write_array_header_1_0(header, np.lib.format.header_data_from_array_1_0(features))
     with files.replacing(path) as temporary, open(temporary, "wb") as file:
-        file.write(hashlib.sha256(features.data).digest())
+        file.write(_digest(features))
         file.write(header.getvalue())
         file.write(features.data)
+
+
+def _digest(features):
+    described = f"{features.shape} {features.dtype}".encode()
+    hasher = hashlib.sha256(described)
+    hasher.update(np.ascontiguousarray(features).data)
+    return hasher.digest()
 
 
 def _announcing(total):

@@ -58,7 +58,8 @@ def refuse_regularization(model: tf.keras.Model) -> None:
 def refuse_moving_state(model: tf.keras.Model) -> None:
     """Refuses a model whose forward pass changes weights, as batch normalization's averages.
 
-    Federated clients send back what gradients changed. Averages that a client's forward pass moved
+    In private training such weights would hold the data without noise. Federated clients send back
+    what gradients changed. Averages that a client's forward pass moved
     would be lost, and the model evaluated with those it started from.
 
     Args:
@@ -83,8 +84,8 @@ def refuse_moving_state(model: tf.keras.Model) -> None:
     if moved:
         model.set_weights(before)
         raise UserError(
-            f"The model's forward pass changes its weights {', '.join(moved)}, which federated "
-            "training does not carry; leave out the layers that hold them."
+            f"The model's forward pass changes its weights {', '.join(moved)}, which neither "
+            "federated nor private training carries; leave out the layers that hold them."
         )
 
 
