@@ -173,3 +173,17 @@ def test_table_in_the_readme_is_what_the_results_give():
     text = readme.read_text()
     between = text.split(results.BEGIN)[1].split(results.END)[0]
     assert between.strip() == results.table(PRESETS)
+
+
+@pytest.mark.parametrize("name", ["adult", "breast_cancer"])
+def test_tables_are_compared_with_logistic_regression_on_the_same_examples(name):
+    from sklearn import linear_model
+
+    from tfpriv import datasets
+
+    data = datasets.load(name)
+    model = linear_model.LogisticRegression(max_iter=1000)
+    model.fit(data.train_features, data.train_labels)
+    accuracy = model.score(data.test_features, data.test_labels)
+    row = published.find_row(PRESETS, f"tabular/{name}_logistic")
+    assert row.checks[0].value == pytest.approx(accuracy, abs=5e-4)
