@@ -9,31 +9,28 @@ runs/reproduce/. The row then goes into the paper's results.json, and into the R
 --write_table. The exit status is 0 when the row is reached, 1 when it is not.
 """
 
-import contextlib
 import datetime
 import pathlib
 import signal
-import subprocess
 import sys
 
 from absl import flags
 
-from experiments import program, published, results
+from experiments import child, program, published, results
 from tfpriv import runs
 from tfpriv.errors import UserError
 
 ROOT = pathlib.Path(__file__).parents[1]
 NOT_REACHED = 1
-_LOG_LINES_SHOWN = 5
 
 _PRESET = flags.DEFINE_string("preset", None, "The row to run, as paper/row.")
-_SEEDS = flags.DEFINE_list("seeds", ["0"], "The seeds to run it with, one run each.")
+SEEDS = flags.DEFINE_list("seeds", ["0"], "The seeds to run it with, one run each.")
 _WRITE_TABLE = flags.DEFINE_boolean(
     "write_table",
     False,
     f"Write the results of all papers into --readme, between {results.BEGIN} and {results.END}.",
 )
-_PRESETS_DIR = flags.DEFINE_string(
+PRESETS_DIR = flags.DEFINE_string(
     "presets_dir", str(ROOT / "experiments" / "presets"), "The folder of papers."
 )
 _README = flags.DEFINE_string("readme", str(ROOT / "README.md"), "The file for --write_table.")
@@ -41,17 +38,17 @@ _README = flags.DEFINE_string("readme", str(ROOT / "README.md"), "The file for -
 
 def main() -> None:
     """Runs the row, writes the table, or both, as the flags say."""
-    presets = pathlib.Path(_PRESETS_DIR.value)
+    presets = pathlib.Path(PRESETS_DIR.value)
     if not _PRESET.value and not _WRITE_TABLE.value:
         raise UserError("there is nothing to do; give --preset=paper/row or --write_table.")
     is_reached = True
     if _PRESET.value:
         row = published.find_row(presets, _PRESET.value)
-        seeds = _parse_seeds(_SEEDS.value)
+        seeds = parse_seeds(SEEDS.value)
         results.read(presets, row.paper)  # A damaged file is to be known of now, not after hours.
         folder = _new_folder(row)
         try:
-            with _ended_by(signal.SIGTERM):
+            with child.ended_by(signal.SIGTERM):
                 ran = {seed: _run(row, seed, folder) for seed in seeds}
         except KeyboardInterrupt:
             runs.print_safely("error: interrupted; no result was written.", sys.stderr)
@@ -67,7 +64,8 @@ def main() -> None:
         sys.exit(NOT_REACHED)
 
 
-def _parse_seeds(values):
+def parse_seeds(values: list[str]) -> list[int]:
+    """Returns the seeds that --seeds names; raises UserError if they are none."""
     try:
         seeds = [int(value) for value in values]
     except ValueError:
@@ -95,39 +93,12 @@ def _run(row, seed, folder):
     """Runs a row with one seed and returns its finished run directory."""
     output, log = folder / f"seed_{seed}", folder / f"seed_{seed}.log"
     runs.print_safely(f"seed {seed}: running; its output goes to {log}")
-    command = [sys.executable, "-m", f"experiments.{row.program}", f"--flagfile={row.preset}"]
-    command += [f"--seed={seed}", f"--output_dir={output}"]
-    with open(log, "wb") as file:
-        child = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=file, stderr=file)
-        try:
-            status = child.wait()
-        finally:
-            child.kill()  # Its own children end with it.
-            child.wait()
-    if status:
-        end = log.read_text(errors="replace").splitlines()[-_LOG_LINES_SHOWN:]
-        raise UserError(
-            f"{row.paper}/{row.name} with seed {seed} ended with status {status}; the end of its "
-            f"log {log} says why:\n" + "\n".join(f"  {line}" for line in end)
-        )
-    run = runs.RunDirectory.open(output)
+    flags_of_row = [f"--flagfile={row.preset}", f"--seed={seed}"]
+    title = f"{row.paper}/{row.name} with seed {seed}"
+    run = child.run(row.program, flags_of_row, output, log, title)
     values = ", ".join(f"{check.metric} {run.summary.get(check.metric)}" for check in row.checks)
     runs.print_safely(f"seed {seed}: {values}, {run.summary['wall_seconds']:.0f} s")
     return run
-
-
-@contextlib.contextmanager
-def _ended_by(number):
-    """Has a signal end the program as Ctrl-C does, so that a run is not left behind."""
-
-    def interrupt(*_):
-        raise KeyboardInterrupt
-
-    before = signal.signal(number, interrupt)
-    try:
-        yield
-    finally:
-        signal.signal(number, before)
 
 
 if __name__ == "__main__":
