@@ -127,7 +127,8 @@ def calibrate(epsilon_of: Callable[[float], float], target_epsilon: float, start
 
     @functools.cache
     def excess(log_noise):
-        epsilon = epsilon_of(math.exp(log_noise))
+        # exp(log(x)) can lie beyond x.
+        epsilon = epsilon_of(min(math.exp(log_noise), _NOISE_MULTIPLIERS[1]))
         # Log against log is nearly a line; an epsilon of 0 is as good as a very small one.
         return math.log(max(epsilon, 1e-9) / target_epsilon)
 
@@ -152,7 +153,7 @@ def calibrate(epsilon_of: Callable[[float], float], target_epsilon: float, start
     root = optimize.brentq(excess, low, high, xtol=_TOLERANCE / 2)
     while excess(root) > 0:
         root += _TOLERANCE / 2
-    return math.exp(root)
+    return min(math.exp(root), _NOISE_MULTIPLIERS[1])
 
 
 def check_delta(delta: float | None, population: int) -> str | None:

@@ -178,6 +178,8 @@ def build_sampler(
     if name == PoissonSampler.name:
         return PoissonSampler(population=population, expected_size=expected_size)
     if name == CyclicPoissonSampler.name:
+        if separation is None:
+            raise UserError(f"the sampler {name} needs a separation; give one of at least 1.")
         return CyclicPoissonSampler(
             population=population, expected_size=expected_size, separation=separation
         )

@@ -125,7 +125,7 @@ def _sampling(plan, statement):
         how = (
             f"one of {sampler.separation} parts of {sampler.population} {unit}s had its turn, and "
             f"each of its {unit}s took part with probability {sampler.sampling_probability:.4g}, "
-            "independently"
+            "independently" + _unamplified(plan)
         )
     elif sampler.name == "fixed_size":
         how = f"{sampler.size} of {sampler.population} {unit}s took part, drawn anew"
@@ -135,6 +135,13 @@ def _sampling(plan, statement):
             "seen twice in a pass; no amplification is claimed"
         )
     return f"In each of {statement['steps']} steps {how}."
+
+
+def _unamplified(plan):
+    """Returns what is to be added where a draw is random and yet no amplification is claimed."""
+    is_inverse = plan.mechanism.factorization == "inverse_sqrt"
+    certain = is_inverse or plan.sampler.sampling_probability == 1
+    return "; no amplification is claimed" if certain else ""
 
 
 def _noise(plan, statement):

@@ -270,6 +270,21 @@ def test_unreachable_target_is_refused(target):
         plan_of(POISSON, GAUSSIAN).calibrate(target, 100)
 
 
+def test_target_that_no_noise_reaches_is_refused():
+    plan = dataclasses.replace(plan_of(POISSON, GAUSSIAN), delta=1e-12)
+    with pytest.raises(
+        UserError, match=r"no noise multiplier up to 100000 .* raise target_epsilon"
+    ):
+        plan.calibrate(0.001, 10**9)
+
+
+def test_delta_that_is_not_below_one_over_the_population_is_warned_of():
+    plan = plan_of(POISSON, GAUSSIAN)
+    assert plan.warnings == ()
+    (warning,) = dataclasses.replace(plan, delta=0.01).warnings
+    assert "delta = 0.01 is not below 1/" in warning
+
+
 def test_calibration_for_no_steps_is_refused():
     with pytest.raises(UserError, match="for 0 steps; run at least one"):
         plan_of(POISSON, GAUSSIAN).calibrate(1.0, 0)

@@ -5,6 +5,8 @@ import pytest
 
 from tfpriv.privacy import (
     AdaptiveGaussian,
+    Banded,
+    CyclicPoissonSampler,
     FixedSizeSampler,
     Gaussian,
     PoissonSampler,
@@ -25,6 +27,8 @@ ADAPTIVE = AdaptiveGaussian(
 POISSON = PoissonSampler(population=3383, expected_size=120)
 FIXED = FixedSizeSampler(population=3383, size=120)
 SHUFFLED = ShuffledSampler(population=3383, size=120)
+CYCLIC = CyclicPoissonSampler(population=3383, expected_size=120, separation=7)
+ORDERED = CyclicPoissonSampler(population=3000, expected_size=120, separation=25)
 PLANS = [
     PrivacyPlan(unit=unit, sampler=sampler, mechanism=mechanism, delta=1e-5)
     for unit, sampler, mechanism in [
@@ -35,6 +39,8 @@ PLANS = [
         ("client", SHUFFLED, Tree(clip_norm=0.5, noise_multiplier=1.2)),
         ("client", POISSON, dataclasses.replace(GAUSSIAN, noise_multiplier=0.01)),
         ("client", SHUFFLED, dataclasses.replace(GAUSSIAN, noise_multiplier=0.001)),
+        ("example", CYCLIC, Banded(clip_norm=0.5, noise_multiplier=1.2, bands=4)),
+        ("example", ORDERED, Banded(clip_norm=0.5, noise_multiplier=1.2, bands=4)),
         ("client", POISSON, None),
         ("example", FIXED, dataclasses.replace(GAUSSIAN, noise_multiplier=0.0)),
     ]
@@ -147,3 +153,20 @@ def test_run_without_steps_has_spent_nothing():
     described = statement.describe(PLANS[0], [], covered="the released model")
     assert described["epsilon"] == 0
     assert "(0, 1e-05)-differential privacy" in words(statement.as_text(PLANS[0], described))
+
+
+@pytest.mark.parametrize(
+    ("sampler", "name", "is_amplified"),
+    [(CYCLIC, "sqrt", True), (CYCLIC, "inverse_sqrt", False), (ORDERED, "sqrt", False)],
+)
+def test_banded_noise_is_told_and_amplification_only_where_it_is_claimed(
+    sampler, name, is_amplified
+):
+    mechanism = Banded(clip_norm=0.5, noise_multiplier=1.2, bands=4, factorization=name)
+    plan = PrivacyPlan(unit="example", sampler=sampler, mechanism=mechanism, delta=1e-5)
+    text = words(text_of(plan))
+    assert (
+        f"one of {sampler.separation} parts of {sampler.population} examples had its turn" in text
+    )
+    assert "square root with 4 bands" in text and ("inverse" in text) == (name != "sqrt")
+    assert ("no amplification is claimed" not in text) == is_amplified

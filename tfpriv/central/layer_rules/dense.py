@@ -2,7 +2,14 @@
 
 import tensorflow as tf
 
-from tfpriv.central.layer_rules.rule import Materialized, PerExample, Tap, activate, squared_norms
+from tfpriv.central.layer_rules.rule import (
+    Materialized,
+    PerExample,
+    Tap,
+    activate,
+    squared_norms,
+    sum_of_products,
+)
 
 
 def dense(layer, inputs, watch) -> Tap | None:
@@ -104,8 +111,7 @@ class _PositionProducts(PerExample):
         products = grams * tf.linalg.matmul(self._inputs, self._inputs, transpose_b=True)
         if self._use_bias:
             products += grams
-        # Rounding can leave a square a little below 0.
-        return tf.maximum(tf.reduce_sum(products, axis=[1, 2]), 0.0)
+        return tf.maximum(sum_of_products(products), 0.0)
 
     def weighted_sum(self, weights):
         weighted = self._gradient * weights[:, tf.newaxis, tf.newaxis]

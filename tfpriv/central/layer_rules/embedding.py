@@ -2,7 +2,7 @@
 
 import tensorflow as tf
 
-from tfpriv.central.layer_rules.rule import PerExample, Tap
+from tfpriv.central.layer_rules.rule import PerExample, Tap, sum_of_products
 
 
 def embedding(layer, inputs, watch) -> Tap | None:
@@ -33,8 +33,7 @@ class _Looked(PerExample):
         # Gradients of the same row add up before their norm is taken.
         same = self._indices[:, :, tf.newaxis] == self._indices[:, tf.newaxis, :]
         products = tf.linalg.matmul(self._gradient, self._gradient, transpose_b=True)
-        total = tf.reduce_sum(tf.where(same, products, 0.0), axis=[1, 2])
-        return tf.maximum(total, 0.0)
+        return tf.maximum(sum_of_products(tf.where(same, products, 0.0)), 0.0)
 
     def weighted_sum(self, weights):
         weighted = self._gradient * weights[:, tf.newaxis, tf.newaxis]

@@ -48,7 +48,7 @@ def _scaled(layer, inputs, watch, normalized, axes):
             rows.append(tf.reduce_sum(gradient * normalized(), axis=summed))
         if layer.center:
             rows.append(tf.reduce_sum(gradient, axis=summed))
-        return Materialized(rows)
+        return Materialized(rows, [weight.shape for weight in layer.trainable_weights])
 
     return Tap(output=output, watched=[output], per_example=per_example)
 

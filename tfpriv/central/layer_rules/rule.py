@@ -11,6 +11,9 @@ from collections.abc import Callable, Sequence
 
 import tensorflow as tf
 
+# More than float32 loses in sums of a thousand products.
+_ROUNDING = 1e-5
+
 
 class PerExample(abc.ABC):
     """The gradients of a layer's trainable weights, for each example of a batch."""
@@ -82,6 +85,15 @@ def squared_norms(values: tf.Tensor) -> tf.Tensor:
     """Returns the squared L2 norm of each row of [batch, ...], [batch]."""
     values = flat(values)
     return tf.reduce_sum(values * values, axis=1)
+
+
+def sum_of_products(products: tf.Tensor) -> tf.Tensor:
+    """Returns the sum of each example's products, [batch, n, n] to [batch], rounded up.
+
+    Products of both signs can cancel to less than their rounding. A squared norm that came out too
+    low would let an example through beyond the clip, so what rounding could hide is added.
+    """
+    return tf.reduce_sum(products + _ROUNDING * tf.abs(products), axis=[1, 2])
 
 
 def activate(layer: tf.keras.layers.Layer, values: tf.Tensor) -> tf.Tensor:

@@ -48,6 +48,7 @@ CASES = {
     "layer norm": (lambda: layers.LayerNormalization(), (6,)),
     "layer norm of images": (lambda: layers.LayerNormalization(), (4, 3, 6)),
     "layer norm over two axes": (lambda: layers.LayerNormalization(axis=[1, 2]), (4, 3)),
+    "layer norm over axes out of order": (lambda: layers.LayerNormalization(axis=[2, 1]), (4, 3)),
     "layer norm without shift": (lambda: layers.LayerNormalization(center=False), (4, 6)),
     "group norm": (lambda: layers.GroupNormalization(groups=2), (4, 3, 6)),
     "instance norm": (lambda: layers.GroupNormalization(groups=-1), (4, 3, 6)),
@@ -132,3 +133,20 @@ def test_configuration_that_a_rule_does_not_know_is_left_to_the_general_way(name
 
 def test_every_rule_has_a_case():
     assert {type(build()) for build, _ in CASES.values()} == set(RULES)
+
+
+@pytest.mark.parametrize("name", ["dense at few positions", "embedding"])
+def test_norm_of_gradients_that_cancel_is_never_too_low(name):
+    layer, inputs = _built(CASES[name])
+    inputs = np.repeat(inputs[:, :1], inputs.shape[1], axis=1)  # The same at each position.
+    shape = layer(inputs).shape
+    generator = np.random.default_rng(1)
+    gradient = 1e3 * generator.normal(size=shape).astype(np.float32)
+    gradient[:, -1] = 1e-3 - gradient[:, :-1].sum(axis=1)
+    tap = RULES[type(layer)](layer, tf.constant(inputs), lambda tensor: None)
+    found = tap.per_example([tf.constant(gradient)]).squared_norms().numpy()
+    total = gradient.astype(np.float64).sum(axis=1)
+    before = np.ones(len(inputs)) if name == "embedding" else None
+    if before is None:
+        before = 1 + np.sum(np.square(inputs[:, 0], dtype=np.float64), axis=1)
+    assert np.all(found >= before * np.sum(total**2, axis=1))
