@@ -20,7 +20,9 @@ def test_only_the_engine_imports_tf_encrypted():
     importers = set()
     for path in [*ROOT.glob("tfpriv/**/*.py"), *ROOT.glob("experiments/**/*.py")]:
         for node in ast.walk(ast.parse(path.read_text())):
-            names = [alias.name for alias in getattr(node, "names", [])]
+            if not isinstance(node, ast.Import | ast.ImportFrom):
+                continue
+            names = [alias.name for alias in node.names]
             names += [getattr(node, "module", None) or ""]
             if any(name.split(".")[0] == "tf_encrypted" for name in names):
                 importers.add(path.name)
