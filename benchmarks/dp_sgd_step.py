@@ -60,9 +60,11 @@ _UPDATE = flags.DEFINE_boolean(
     "update_dp_sgd", False, "Measure nothing; write the results file's table into README.md."
 )
 _STEPS = flags.DEFINE_integer("steps", 21, "Timed steps of each contender.", lower_bound=1)
-_SLOW_STEPS = flags.DEFINE_integer("slow_steps", 3, "Those of TFP's optimizers.", lower_bound=1)
+_SLOW_STEPS = flags.DEFINE_integer(
+    "slow_steps", 2, "Those of TFP's optimizers; 0 leaves them out.", lower_bound=0
+)
 _OUTPUT = flags.DEFINE_string(
-    "output",
+    "dp_sgd_output",
     str(pathlib.Path(__file__).parent / "results" / "dp_sgd_step.json"),
     "The file for the results.",
 )
@@ -93,7 +95,7 @@ def measure(model: str) -> list[dict]:
     results = []
     for group, steps in (
         ([job for job in jobs if job not in slow], _STEPS.value),
-        *(([job], _SLOW_STEPS.value) for job in slow),
+        *(([job], _SLOW_STEPS.value) for job in slow if _SLOW_STEPS.value),
     ):
         processes = [_start(job, core) for job in group]
         answers = [[] for _ in group]
