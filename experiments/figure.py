@@ -47,7 +47,10 @@ def main() -> None:
         with child.ended_by(signal.SIGTERM):
             try:
                 _run_missing(
-                    figure, points.setdefault(name, {}), folder, lambda: _write(path, points)
+                    figure,
+                    points.setdefault(name, {}),
+                    folder,
+                    lambda: json_files.write(path, points),
                 )
             except KeyboardInterrupt:
                 runs.print_safely("error: interrupted; run it again to go on.", sys.stderr)
@@ -136,10 +139,6 @@ def _read(path):
         return {}
     except ValueError as error:
         raise UserError(f"{path} is damaged ({error}); restore it, or remove it.") from error
-
-
-def _write(path, points):
-    json_files.write(path, points)
 
 
 if __name__ == "__main__":

@@ -3,13 +3,13 @@
 import dataclasses
 
 from tfpriv import settings
+from tfpriv.datasets.features import NAMES as FEATURES
 from tfpriv.errors import UserError
+from tfpriv.privacy.mechanisms import FACTORIZATIONS
 
-FEATURES = ("none", "scattering")
 OPTIMIZERS = ("sgd", "momentum", "adam", "adagrad")
 MECHANISMS = ("dpsgd", "tree", "banded", "none")
 CLIPPINGS = ("fixed", "adaptive")
-FACTORIZATIONS = ("sqrt", "inverse_sqrt")
 SAMPLERS = ("poisson", "shuffled", "cyclic_poisson")
 
 _PRIVATE = ("dpsgd", "tree", "banded")
