@@ -3,7 +3,7 @@
 import os
 
 from tfpriv import user_code
-from tfpriv.datasets import adult, bundled, images, own, shakespeare
+from tfpriv.datasets import adult, bundled, images, location, own, shakespeare
 from tfpriv.datasets.dataset import CLASSIFICATION, REGRESSION, Dataset, check
 from tfpriv.datasets.features import with_features
 from tfpriv.datasets.partition import Partition, partition
@@ -30,6 +30,7 @@ _LOADERS = {
     "breast_cancer": bundled.load_breast_cancer,
     "diabetes": bundled.load_diabetes,
     "adult": adult.load_adult,
+    "location30": location.load_location30,
     "shakespeare": shakespeare.load_shakespeare,
 }
 

@@ -34,7 +34,7 @@ def load_digits(data_dir=None) -> Dataset:
 
     features, labels = datasets.load_digits(return_X_y=True)
     provenance = _verify("digits", features, labels)
-    train, test = _split(labels, stratify=True)
+    train, test = split(labels, stratify=True)
     images = (features / 16).astype(np.float32).reshape(-1, 8, 8, 1)
     labels = labels.astype(np.int32)
     return Dataset(
@@ -60,7 +60,7 @@ def load_breast_cancer(data_dir=None) -> Dataset:
 
     features, labels = datasets.load_breast_cancer(return_X_y=True)
     provenance = _verify("breast_cancer", features, labels)
-    train, test = _split(labels, stratify=True)
+    train, test = split(labels, stratify=True)
     train_features, test_features = standardize(features[train], features[test])
     labels = labels.astype(np.int32)
     return Dataset(
@@ -87,7 +87,7 @@ def load_diabetes(data_dir=None) -> Dataset:
 
     features, labels = datasets.load_diabetes(return_X_y=True, scaled=False)
     provenance = _verify("diabetes", features, labels)
-    train, test = _split(labels, stratify=False)
+    train, test = split(labels, stratify=False)
     train_features, test_features = standardize(features[train], features[test])
     offset, scale = float(labels[train].mean()), float(labels[train].std())
     labels = ((labels - offset) / scale).astype(np.float32)
@@ -120,6 +120,26 @@ def standardize(train: np.ndarray, test: np.ndarray) -> tuple[np.ndarray, np.nda
     return tuple(((part - mean) / deviation).astype(np.float32) for part in (train, test))
 
 
+def split(labels: np.ndarray, *, stratify: bool) -> tuple[np.ndarray, np.ndarray]:
+    """Returns which examples are for training and which for testing, 80 to 20.
+
+    Args:
+        labels: [n], one an example.
+        stratify: Whether both parts have the same proportions of classes.
+
+    Returns:
+        The numbers of the training and of the test examples; always the same ones.
+    """
+    from sklearn import model_selection
+
+    return model_selection.train_test_split(
+        np.arange(len(labels)),
+        test_size=_TEST_FRACTION,
+        random_state=_SPLIT_SEED,
+        stratify=labels if stratify else None,
+    )
+
+
 def _verify(name, features, labels):
     content = b"".join(np.ascontiguousarray(part, "<f8").tobytes() for part in (features, labels))
     found = hashlib.sha256(content).hexdigest()
@@ -129,14 +149,3 @@ def _verify(name, features, labels):
             "install scikit-learn again."
         )
     return {f"scikit-learn {name}": {"sha256": found, "source": "package"}}
-
-
-def _split(labels, *, stratify):
-    from sklearn import model_selection
-
-    return model_selection.train_test_split(
-        np.arange(len(labels)),
-        test_size=_TEST_FRACTION,
-        random_state=_SPLIT_SEED,
-        stratify=labels if stratify else None,
-    )

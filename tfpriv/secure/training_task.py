@@ -63,7 +63,8 @@ def build(config, dataset: datasets.Dataset) -> tuple[Task, tf.keras.Model]:
     if dataset.train_features.dtype != np.float32 or dataset.train_labels.ndim != 1:
         raise UserError(
             f"--dataset={config.dataset} is text, and secure training takes numbers with one label "
-            "an example; choose mnist, fashion_mnist, digits, breast_cancer, diabetes or adult."
+            "an example; choose mnist, fashion_mnist, digits, breast_cancer, diabetes, adult or "
+            "location30."
         )
     if config.batch_size > len(dataset.train_features):
         raise UserError(
