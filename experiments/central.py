@@ -32,8 +32,16 @@ _HELPS = {
     ),
     "features": Help(
         "What the model reads: none (the data as they are) or scattering (the scattering transform "
-        "of images, each normalized by itself in 27 groups of maps; Tramer and Boneh 2021).",
+        "of images, each normalized by itself in 27 groups of maps; Tramer and Boneh 2021), or "
+        "dp_pca (projections on principal components of the training data, released once with "
+        "noise that counts in epsilon; Abadi et al. 2016; model.keras reads the data as they are).",
         config.FEATURES,
+    ),
+    "pca_components": Help("With --features=dp_pca: how many principal components. [60]", kind=int),
+    "pca_noise_multiplier": Help(
+        "With --features=dp_pca: standard deviation of the noise on the sum of x x^T over examples "
+        "of norm 1. Needed unless --mechanism=none, which takes the components without noise.",
+        kind=float,
     ),
     "model": Help(
         f"The Keras model: {', '.join(models.NAMES)}; or your own as module:function or "
@@ -46,8 +54,9 @@ _HELPS = {
     ),
     "momentum": Help("With --optimizer=momentum. [0.9]", kind=float),
     "schedule": Help(
-        "How the learning rate goes over the steps: constant, linear (to 0), cosine (to 0), or "
-        "exponential:FACTOR, multiplied each step."
+        "How the learning rate goes over the steps: constant, linear (to 0), "
+        "linear:END[:SHARE] (to END times the first rate over a share of the steps, then constant; "
+        "SHARE is 1 if left out), cosine (to 0), or exponential:FACTOR, multiplied each step."
     ),
     "expected_batch_size": Help(
         "The mean number of examples in a step; the noised sum is divided by it.", kind=float

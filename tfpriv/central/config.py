@@ -3,10 +3,11 @@
 import dataclasses
 
 from tfpriv import settings
-from tfpriv.datasets.features import NAMES as FEATURES
+from tfpriv.datasets import features
 from tfpriv.errors import UserError
 from tfpriv.privacy.mechanisms import FACTORIZATIONS
 
+FEATURES = (*features.NAMES, "dp_pca")
 OPTIMIZERS = ("sgd", "momentum", "adam", "adagrad")
 MECHANISMS = ("dpsgd", "tree", "banded", "none")
 CLIPPINGS = ("fixed", "adaptive")
@@ -25,6 +26,8 @@ _CHOICES = {
 
 # What a setting belongs to: the setting that decides, and the values of it that leave it a meaning.
 _BELONGS_TO = {
+    "pca_components": ("features", ("dp_pca",)),
+    "pca_noise_multiplier": ("features", ("dp_pca",)),
     "momentum": ("optimizer", ("momentum",)),
     "clipping": ("mechanism", ("dpsgd",)),
     "clip_norm": ("mechanism", _PRIVATE),
@@ -40,6 +43,7 @@ _BELONGS_TO = {
 
 # Taken where a setting is not given but has a meaning.
 _DEFAULTS = {
+    "pca_components": 60,
     "momentum": 0.9,
     "clipping": "fixed",
     "clip_norm": 1.0,
@@ -67,6 +71,8 @@ class CentralConfig:
     dataset: str = "mnist"
     data_dir: str | None = None
     features: str = "none"
+    pca_components: int | None = None
+    pca_noise_multiplier: float | None = None
     model: str = "cnn_tutorial"
 
     optimizer: str = "sgd"
@@ -126,6 +132,7 @@ def _check_numbers(config):
     settings.check_at_least(
         config,
         {
+            "pca_components": 1,
             "epochs": 1,
             "accumulate_steps": 1,
             "bands": 1,
@@ -136,7 +143,14 @@ def _check_numbers(config):
         },
     )
     settings.check_positive(
-        config, ("learning_rate", "expected_batch_size", "clip_norm", "target_epsilon")
+        config,
+        (
+            "pca_noise_multiplier",
+            "learning_rate",
+            "expected_batch_size",
+            "clip_norm",
+            "target_epsilon",
+        ),
     )
     settings.check_not_negative(config, ("noise_multiplier", "clip_learning_rate"))
     settings.check_momentum(config, ("momentum",))
@@ -152,6 +166,8 @@ def _check_together(config):
             f"--noise_multiplier, and {given} given; give exactly one, or --mechanism=none to "
             "train without privacy."
         )
+    if config.features == "dp_pca":
+        _check_pca(config)
     wanted = _SAMPLER_OF.get(config.mechanism)
     if wanted and config.sampler != wanted:
         raise UserError(
@@ -167,4 +183,19 @@ def _check_together(config):
         raise UserError(
             f"--expected_batch_size={config.expected_batch_size} must be a whole number with "
             "--sampler=shuffled; round it or use --sampler=poisson."
+        )
+
+
+def _check_pca(config):
+    is_noised = config.pca_noise_multiplier is not None
+    if config.is_private and not is_noised:
+        raise UserError(
+            f"--features=dp_pca with --mechanism={config.mechanism} needs --pca_noise_multiplier, "
+            "the noise of the principal components, which are computed from the training data; "
+            "give it, such as 7."
+        )
+    if is_noised and not config.is_private:
+        raise UserError(
+            f"--pca_noise_multiplier={config.pca_noise_multiplier} has no meaning with "
+            "--mechanism=none; leave it out, or choose a mechanism."
         )

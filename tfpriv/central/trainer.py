@@ -12,6 +12,7 @@ import numpy as np
 import tensorflow as tf
 
 from tfpriv import datasets, models, privacy, runs
+from tfpriv.central import pca
 from tfpriv.central.batches import Batches
 from tfpriv.central.checkpoints import Checkpoints
 from tfpriv.central.clipping import ClippedSum
@@ -43,16 +44,24 @@ def train(config: CentralConfig, check_model: Callable[..., None]) -> runs.RunDi
     # It tells of graph conversions that are slower than they could be; nobody can act on that.
     tf.get_logger().setLevel("ERROR")
     dataset = datasets.load(config.dataset, config.data_dir)
-    dataset = datasets.with_features(dataset, config.features, config.data_dir)
+    components = None
+    if config.features == "dp_pca":
+        components = pca.Components.of_run(config, dataset)
+        dataset = components.project(dataset)
+    else:
+        dataset = datasets.with_features(dataset, config.features, config.data_dir)
     plan, steps = build_plan(config, len(dataset.train_features))
     model, objective, info = _model(config, dataset)
-    check_model(model)
+    whole = components.before(model) if components else model
+    check_model(whole)
     session = _Session(config, dataset, plan, steps, model, objective)
     for note in (*info.notes, *session.notes):
         runs.print_safely(f"note: {note}", sys.stderr)
     with _run_directory(config, dataset) as run:
+        if components:
+            components.keep(run)
         session.train(run)
-        session.finish(run, info)
+        session.finish(run, info, whole)
     return run
 
 
@@ -71,7 +80,11 @@ def build_plan(config: CentralConfig, population: int) -> tuple[privacy.PrivacyP
     steps_per_epoch = getattr(sampler, "steps_per_pass", None) or population / size
     steps = max(1, round(config.epochs * steps_per_epoch))
     plan = privacy.PrivacyPlan(
-        unit="example", sampler=sampler, mechanism=_mechanism(config), delta=config.delta
+        unit="example",
+        sampler=sampler,
+        mechanism=_mechanism(config),
+        delta=config.delta,
+        release_noise_multiplier=config.pca_noise_multiplier,
     )
     if config.target_epsilon is not None:
         plan = plan.calibrate(config.target_epsilon, steps)
@@ -166,13 +179,16 @@ class _Session:
                     epsilon=metrics.get("epsilon"),
                 )
 
-    def finish(self, run, info):
+    def finish(self, run, info, whole):
         config, plan = self._config, self._plan
-        models.save(self._model, run.model_path)
+        covered = "the models of all steps"
+        if config.features == "dp_pca":
+            covered = f"the principal components and {covered}"
+        models.save(whole, run.model_path)
         described = statement.describe(
             plan,
             self._segments(),
-            covered="the models of all steps",
+            covered=covered,
             not_covered=NOT_COVERED,
             repeated_steps=self._ledger.repeated_steps,
         )

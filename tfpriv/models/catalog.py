@@ -17,6 +17,7 @@ _BUILDERS = {
     "logistic": ("dense", "logistic"),
     "2nn": ("dense", "two_nn"),
     "mlp": ("dense", "mlp"),
+    "mlp_abadi": ("dense", "mlp_abadi"),
     "cnn_mcmahan": ("convolutional", "cnn_mcmahan"),
     "cnn_tutorial": ("convolutional", "cnn_tutorial"),
     "cnn_tanh": ("convolutional", "cnn_tanh"),

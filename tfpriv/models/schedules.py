@@ -14,9 +14,11 @@ def build_schedule(name: str, rounds: int, flag: str) -> Callable[[tf.Tensor], t
     """Returns the factor of the learning rate as a function of the round.
 
     Args:
-        name: `constant` (1 throughout), `linear` (from 1 to 1/rounds in equal steps), `cosine`
-            (half a cosine from 1 towards 0; Loshchilov and Hutter 2017, equation 5), or
-            `exponential:FACTOR` (FACTOR in (0, 1], multiplied in each round).
+        name: `constant` (1 throughout), `linear` (from 1 to 1/rounds in equal steps),
+            `linear:END:SHARE` (from 1 to END over the first SHARE of the rounds and END after them,
+            both in (0, 1]; `linear:END` over all rounds), `cosine` (half a cosine from 1 towards 0;
+            Loshchilov and Hutter 2017, equation 5), or `exponential:FACTOR` (FACTOR in (0, 1],
+            multiplied in each round).
         rounds: The number of rounds of the run, at least 1.
         flag: The flag that `name` came from, for messages.
 
@@ -28,19 +30,19 @@ def build_schedule(name: str, rounds: int, flag: str) -> Callable[[tf.Tensor], t
     """
     kind, _, argument = name.partition(":")
     if kind == "exponential":
-        try:
-            factor = float(argument)
-        except ValueError:
-            factor = math.nan
-        if not 0 < factor <= 1:
+        factor = _share(argument)
+        if factor is None:
             raise UserError(
                 f"{flag}={name}: the factor {argument!r} is not a number above 0 and at most 1; "
                 "write exponential:0.99, for example."
             )
         return lambda r: tf.pow(tf.constant(factor, tf.float32), tf.cast(r, tf.float32))
+    if kind == "linear" and ":" in name:
+        return _linear_to(name, argument, rounds, flag)
     if kind not in NAMES or argument:
         raise UserError(
-            f"{flag}={name} is not known; choose constant, linear, cosine or exponential:FACTOR."
+            f"{flag}={name} is not known; choose constant, linear, linear:END:SHARE, cosine or "
+            "exponential:FACTOR."
         )
     if kind == "constant":
         return lambda r: tf.ones([], tf.float32)
@@ -51,3 +53,24 @@ def build_schedule(name: str, rounds: int, flag: str) -> Callable[[tf.Tensor], t
     if kind == "linear":
         return lambda r: 1.0 - progress(r)
     return lambda r: 0.5 * (1.0 + tf.cos(math.pi * progress(r)))
+
+
+def _linear_to(name, argument, rounds, flag):
+    end, separator, share = argument.partition(":")
+    end, share = _share(end), _share(share) if separator else 1.0
+    if end is None or share is None:
+        raise UserError(
+            f"{flag}={name}: END and SHARE are to be numbers above 0 and at most 1; write "
+            "linear:0.5:0.1, for example."
+        )
+    falling = tf.constant(share * rounds, tf.float32)
+    return lambda r: 1.0 - (1.0 - end) * tf.minimum(tf.cast(r, tf.float32) / falling, 1.0)
+
+
+def _share(text):
+    """Returns a number above 0 and at most 1; None if `text` is none."""
+    try:
+        number = float(text)
+    except ValueError:
+        return None
+    return number if 0 < number <= 1 else None

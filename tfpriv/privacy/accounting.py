@@ -25,6 +25,9 @@ _LARGEST_PLD = 1e6
 # comparison with quadrature; over many steps of tiny divergence that is all there is of epsilon.
 _RDP_ROUNDING = 1e-12
 
+# Equal releases, or several such groups of them.
+Event = dp_accounting.SelfComposedDpEvent | dp_accounting.ComposedDpEvent
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Epsilon:
@@ -58,7 +61,7 @@ ZERO = Epsilon(pld=0.0, rdp=0.0)
 
 
 def epsilon_rdp(
-    event: dp_accounting.SelfComposedDpEvent,
+    event: Event,
     relation: dp_accounting.NeighboringRelation,
     delta: float,
     orders: Sequence[float] | None = None,
@@ -72,14 +75,12 @@ def epsilon_rdp(
         orders: The orders to choose the best of, each above 1; dp_accounting's if None.
     """
     accountant = rdp.RdpAccountant(orders, relation).compose(event)
-    rounding = event.count * _RDP_ROUNDING / (accountant.orders - 1)
+    rounding = _releases(event) * _RDP_ROUNDING / (accountant.orders - 1)
     divergences = np.maximum(accountant.rdp, 0) + rounding
     return float(rdp.compute_epsilon(accountant.orders, divergences, delta)[0])
 
 
-def epsilon_pld(
-    event: dp_accounting.SelfComposedDpEvent, delta: float, scale: float
-) -> float | None:
+def epsilon_pld(event: Event, delta: float, scale: float) -> float | None:
     """Returns epsilon by privacy loss distributions (Doroshenko et al. 2022), add or remove one.
 
     Args:
@@ -93,7 +94,7 @@ def epsilon_pld(
         as small as the rounding of the Fourier transform that composes the steps.
     """
     # Rounding moved delta by up to a fourth of this, in comparison with sums that do not cancel.
-    rounding = event.count * np.finfo(float).eps
+    rounding = _releases(event) * np.finfo(float).eps
     if scale > _LARGEST_PLD or delta <= 2 * rounding:
         return None
     accountant = pld.PLDAccountant(
@@ -102,6 +103,15 @@ def epsilon_pld(
     )
     epsilon = float(accountant.compose(event).get_epsilon(delta - rounding))
     return epsilon if math.isfinite(epsilon) else None
+
+
+def parts(event: Event) -> list[dp_accounting.SelfComposedDpEvent]:
+    """Returns the groups of equal releases in an event."""
+    return event.events if isinstance(event, dp_accounting.ComposedDpEvent) else [event]
+
+
+def _releases(event):
+    return sum(part.count for part in parts(event))
 
 
 def check_target(target_epsilon: float) -> None:

@@ -39,12 +39,16 @@ class PrivacyPlan:
         sampler: Who takes part in a step.
         mechanism: The clip and the noise, or None for a run that is not private.
         delta: The probability left over, in (0, 1); None for a run that is not private.
+        release_noise_multiplier: Noise multiplier of one Gaussian release of all members before the
+            first step, such as of principal components, above 0; None for no such release. It is
+            made once, however often the run is interrupted.
     """
 
     unit: str
     sampler: Sampler
     mechanism: Mechanism | None = None
     delta: float | None = None
+    release_noise_multiplier: float | None = None
 
     def __post_init__(self):
         if self.unit not in UNITS:
@@ -52,6 +56,9 @@ class PrivacyPlan:
         if self.mechanism is None:
             return
         accounting.check_delta(self.delta, self.sampler.population)
+        release = self.release_noise_multiplier
+        if release is not None and not 0 < release < math.inf:
+            raise UserError(f"release_noise_multiplier is {release}; it must be a number above 0.")
         if isinstance(self.mechanism, Tree) and not isinstance(self.sampler, ShuffledSampler):
             raise UserError(
                 f"the tree mechanism has no bound for the sampler {self.sampler.name}; it needs "
@@ -102,7 +109,8 @@ class PrivacyPlan:
         """Returns the DpEvent of a run of these segments, for `neighboring_relation`.
 
         Replacing one member moves a sum of clipped contributions by up to twice the clip, so
-        there the event's noise multiplier is half of the mechanism's.
+        there the event's noise multiplier is half of the mechanism's. A release before the first
+        step counts even if there are no steps.
 
         Args:
             segments: Steps run in each segment, each at least 0.
@@ -114,6 +122,18 @@ class PrivacyPlan:
             raise ValueError(f"a segment has a negative number of steps: {segments}.")
         if not self.is_private:
             return dp_accounting.NonPrivateDpEvent()
+        steps = self._steps_event(segments)
+        if self.release_noise_multiplier is None:
+            return steps
+        moved = 2 if isinstance(self.sampler, FixedSizeSampler) else 1
+        release = dp_accounting.SelfComposedDpEvent(
+            dp_accounting.GaussianDpEvent(self.release_noise_multiplier / moved), 1
+        )
+        if isinstance(steps, dp_accounting.NoOpDpEvent):
+            return release
+        return dp_accounting.ComposedDpEvent([release, steps])
+
+    def _steps_event(self, segments):
         steps = sum(segments)
         if not steps:
             return dp_accounting.NoOpDpEvent()
@@ -171,10 +191,10 @@ class PrivacyPlan:
             ValueError: if the plan is not private: there is no epsilon to return.
         """
         rdp = self.epsilon_rdp(segments)
-        if not sum(segments):
-            return accounting.ZERO
         event = self.event(segments)
-        if not _is_subset(event.event):
+        if isinstance(event, dp_accounting.NoOpDpEvent):
+            return accounting.ZERO
+        if not _has_subsets(event):
             return Epsilon(pld=accounting.epsilon_pld(event, self.delta, rdp), rdp=rdp)
         # PLD has no bound for subsets. Its bound without amplification is one all the same.
         plain = _unamplified(event)
@@ -227,6 +247,7 @@ class PrivacyPlan:
             raise UserError(f"noise cannot be calibrated for {steps} steps; run at least one.")
         accounting.check_target(target_epsilon)
         segments = self.segments(steps)
+        self._check_release(target_epsilon)
         plan = self
         if isinstance(self.mechanism, AdaptiveGaussian):
             # Its two releases are accounted as one; how far they can go is seen at the end.
@@ -245,9 +266,9 @@ class PrivacyPlan:
         if not self.is_private:
             raise ValueError("a plan without noise has no epsilon.")
         event = self.event(segments)
-        if not sum(segments):
+        if isinstance(event, dp_accounting.NoOpDpEvent):
             return 0.0
-        if _is_subset(event.event):
+        if _has_subsets(event):
             # The bound for subsets (Wang et al. 2019) can exceed the one without amplification.
             return min(
                 accounting.epsilon_rdp(release, accounting.REPLACE, self.delta, orders)
@@ -257,14 +278,34 @@ class PrivacyPlan:
         # halved, shift the sum exactly as adding or removing does.
         return accounting.epsilon_rdp(event, accounting.ADD_OR_REMOVE, self.delta, orders)
 
+    def _check_release(self, target_epsilon):
+        if self.release_noise_multiplier is None:
+            return
+        spent = self._with_noise(1.0).epsilon([]).value
+        if spent >= target_epsilon:
+            raise UserError(
+                "the release before the first step, with a noise multiplier of "
+                f"{self.release_noise_multiplier:g}, alone costs an epsilon of {spent:.4g}, and "
+                f"target_epsilon is {target_epsilon:g}; give it more noise, or raise the target."
+            )
+
     def _with_noise(self, noise_multiplier):
         mechanism = dataclasses.replace(self.mechanism, noise_multiplier=noise_multiplier)
         return dataclasses.replace(self, mechanism=mechanism)
 
 
-def _is_subset(step):
-    return isinstance(step, dp_accounting.SampledWithoutReplacementDpEvent)
+def _has_subsets(event):
+    return any(
+        isinstance(part.event, dp_accounting.SampledWithoutReplacementDpEvent)
+        for part in accounting.parts(event)
+    )
 
 
 def _unamplified(event):
-    return dp_accounting.SelfComposedDpEvent(event.event.event, event.count)
+    """Returns the event with samples of everybody for those of a fixed size."""
+    if isinstance(event, dp_accounting.ComposedDpEvent):
+        return dp_accounting.ComposedDpEvent([_unamplified(part) for part in event.events])
+    step = event.event
+    if isinstance(step, dp_accounting.SampledWithoutReplacementDpEvent):
+        step = step.event
+    return dp_accounting.SelfComposedDpEvent(step, event.count)

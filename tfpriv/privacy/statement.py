@@ -35,9 +35,9 @@ def describe(
 
     Returns:
         A dictionary with the keys private, unit, neighboring_relation, sampler, population,
-        expected_size, mechanism, noise_multiplier, clip_norm, steps, repeated_steps, delta,
-        epsilon, accountant, epsilon_pld, epsilon_rdp, event, covered, not_covered. Epsilons are
-        None when the run is not private.
+        expected_size, mechanism, noise_multiplier, clip_norm, release_noise_multiplier, steps,
+        repeated_steps, delta, epsilon, accountant, epsilon_pld, epsilon_rdp, event, covered,
+        not_covered. Epsilons are None when the run is not private.
     """
     statement = {
         "private": plan.is_private,
@@ -49,6 +49,7 @@ def describe(
         "mechanism": plan.mechanism.name if plan.mechanism else "none",
         "noise_multiplier": plan.mechanism.noise_multiplier if plan.mechanism else None,
         "clip_norm": plan.mechanism.clip_norm if plan.mechanism else None,
+        "release_noise_multiplier": plan.release_noise_multiplier,
         "steps": sum(segments),
         "repeated_steps": repeated_steps,
         "delta": plan.delta,
@@ -87,6 +88,8 @@ def as_text(plan: PrivacyPlan, statement: dict) -> str:
         _sampling(plan, statement),
         _noise(plan, statement),
     ]
+    if plan.release_noise_multiplier is not None:
+        lines.append(_release(plan, statement))
     if statement["repeated_steps"]:
         lines.append(
             f"{statement['repeated_steps']} of the steps were run again after an interruption and "
@@ -168,6 +171,14 @@ def _noise(plan, statement):
     return (
         f"Each {unit}'s contribution was clipped to an L2 norm of {mechanism.clip_norm:g} and "
         f"{noise} was added to the sum."
+    )
+
+
+def _release(plan, statement):
+    return (
+        f"Before the first step all {statement['population']} {statement['unit']}s took part in "
+        f"one release, with Gaussian noise of {plan.release_noise_multiplier:.4g} times what one "
+        f"{statement['unit']} can add to it; it is counted in epsilon, once."
     )
 
 

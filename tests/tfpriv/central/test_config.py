@@ -24,6 +24,14 @@ def test_completing_twice_changes_nothing():
     assert config.complete() == config
 
 
+def test_principal_components_get_their_defaults():
+    private = {"features": "dp_pca", "noise_multiplier": 1.0, "pca_noise_multiplier": 7.0}
+    config = CentralConfig(**private).complete()
+    assert (config.pca_components, config.pca_noise_multiplier) == (60, 7.0)
+    plain = CentralConfig(features="dp_pca", mechanism="none").complete()
+    assert (plain.pca_components, plain.pca_noise_multiplier) == (60, None)
+
+
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
@@ -31,6 +39,27 @@ def test_completing_twice_changes_nothing():
         ({"target_epsilon": 1.0, "noise_multiplier": 1.0}, "both were given"),
         ({"mechanism": "none", "clip_norm": 1.0}, "--clip_norm=1.0 has no meaning with"),
         ({"mechanism": "none", "target_epsilon": 1.0}, "--target_epsilon=1.0 has no meaning"),
+        ({"noise_multiplier": 1.0, "pca_components": 8}, "--pca_components=8 has no meaning with"),
+        (
+            {"noise_multiplier": 1.0, "pca_noise_multiplier": 7.0},
+            "--pca_noise_multiplier=7.0 has no meaning with --features=none",
+        ),
+        (
+            {"noise_multiplier": 1.0, "features": "dp_pca"},
+            "--features=dp_pca with --mechanism=dpsgd needs --pca_noise_multiplier",
+        ),
+        (
+            {"mechanism": "none", "features": "dp_pca", "pca_noise_multiplier": 7.0},
+            "--pca_noise_multiplier=7.0 has no meaning with --mechanism=none",
+        ),
+        (
+            {"noise_multiplier": 1.0, "features": "dp_pca", "pca_noise_multiplier": 0.0},
+            "--pca_noise_multiplier=0.0 must be a number above 0",
+        ),
+        (
+            {"mechanism": "none", "features": "dp_pca", "pca_components": 0},
+            "--pca_components=0 is too small",
+        ),
         ({"mechanism": "pate"}, "--mechanism=pate is not known"),
         ({"noise_multiplier": 1.0, "momentum": 0.9}, "--momentum=0.9 has no meaning with"),
         ({"noise_multiplier": 1.0, "target_quantile": 0.5}, "--target_quantile=0.5 has no"),

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from tfpriv import central, runs
-from tfpriv.central import trainer
+from tfpriv import central, datasets, runs
+from tfpriv.central import pca, trainer
 from tfpriv.central.config import CentralConfig
 from tfpriv.errors import UserError
 
@@ -246,3 +246,92 @@ def test_pictures_are_drawn_by_step(tmp_path):
     names = {path.name for path in run.plots_path.glob("*.png")}
     assert {"accuracy.png", "loss.png", "epsilon.png"} <= names
     assert isinstance(run, runs.RunDirectory)
+
+
+PCA = {**PRIVATE, "features": "dp_pca", "pca_components": 20, "pca_noise_multiplier": 7.0}
+
+
+def _kept_components(path):
+    return np.load(path / "checkpoints" / "principal_components.npy")
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {},
+        {"model": "mlp", "mechanism": "tree"},
+        {"mechanism": "banded", "bands": 4},
+        {"target_epsilon": 3.0, "noise_multiplier": None},
+        {"mechanism": "none", "noise_multiplier": None, "pca_noise_multiplier": None},
+    ],
+    ids=str,
+)
+def test_model_on_principal_components_reads_examples_as_they_are(settings, tmp_path):
+    run = _run(tmp_path / "run", **{**PCA, **settings})
+    model = tf.keras.models.load_model(run.model_path)
+    digits = datasets.load("digits")
+    assert model.input_shape == (None, *digits.element_shape)
+    np.testing.assert_array_equal(
+        model.get_layer("principal_components").get_weights()[0], _kept_components(run.path)
+    )
+    answers = model.predict(digits.test_features, verbose=0).argmax(axis=1)
+    assert np.mean(answers == digits.test_labels) == run.summary["test_accuracy"] > 0.3
+    if run.privacy["private"]:
+        assert run.privacy["covered"].startswith("the principal components and")
+        assert "one release" in (run.path / "privacy.txt").read_text()
+
+
+def test_principal_components_count_in_epsilon(tmp_path):
+    run = _run(tmp_path / "run", **PCA)
+    plan, steps = _plan(**PCA)
+    without, _ = _plan(**PRIVATE)
+    assert run.summary["epsilon"] == plan.epsilon([steps]).value > without.epsilon([steps]).value
+
+
+def test_resumed_run_reads_its_principal_components(tmp_path, monkeypatch):
+    settings = {**PCA, "epochs": 4}
+    _interrupted(tmp_path / "run", settings, monkeypatch, 60)
+    kept = _kept_components(tmp_path / "run")
+    with monkeypatch.context() as patched:
+        patched.delattr(pca, "private_components")
+        resumed = _run(tmp_path / "run", **settings, resume=True)
+    np.testing.assert_array_equal(_kept_components(tmp_path / "run"), kept)
+    layer = tf.keras.models.load_model(resumed.model_path).get_layer("principal_components")
+    np.testing.assert_array_equal(layer.get_weights()[0], kept)
+
+
+def test_principal_components_that_cannot_be_read_are_not_released_again(tmp_path, monkeypatch):
+    settings = {**PCA, "epochs": 4}
+    _interrupted(tmp_path / "run", settings, monkeypatch, 60)
+    path = tmp_path / "run" / "checkpoints" / "principal_components.npy"
+    for damage in (lambda: path.write_bytes(path.read_bytes()[:100]), path.unlink):
+        damage()
+        with pytest.raises(UserError, match="missing, damaged or of other data"):
+            _run(tmp_path / "run", **settings, resume=True)
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"pca_components": 65}, "--pca_components=65 is more than the 64 values"),
+        (
+            {"target_epsilon": 0.1, "noise_multiplier": None},
+            "release before the first step, with a noise multiplier of 7, alone",
+        ),
+    ],
+)
+def test_principal_components_that_cannot_be_had_are_refused(settings, message, tmp_path):
+    with pytest.raises(UserError, match=message):
+        _run(tmp_path / "run", **{**PCA, **settings})
+    assert not (tmp_path / "run").exists()
+
+
+def test_principal_components_of_tokens_are_refused(tmp_path):
+    tokens = np.zeros((8, 5), np.int32)
+    text = datasets.Dataset(
+        name="text", task="classification", num_classes=2,
+        train_features=tokens, train_labels=tokens[:, 0],
+        test_features=tokens, test_labels=tokens[:, 0],
+    )  # fmt: skip
+    with pytest.raises(UserError, match="needs numbers, and these examples are tokens"):
+        pca.Components.of_run(CentralConfig(**{**PCA, "pca_components": 2}).complete(), text)

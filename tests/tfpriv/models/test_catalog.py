@@ -21,6 +21,7 @@ TEXT = {"input_dtype": "int32", "label_shape": (80,)}
         ("logistic", MNIST, 7_850),
         ("2nn", MNIST, 199_210),
         ("mlp", MNIST, 7_960),
+        ("mlp_abadi", ((60,), 10), 71_010),
         ("cnn_mcmahan", MNIST, 1_663_370),
         ("cnn_tutorial", MNIST, 26_010),
         ("cnn_tanh", MNIST, 26_010),
@@ -68,7 +69,7 @@ def test_tanh_cnn_is_the_tutorial_s_with_other_activations():
     [
         ("cnn_tutorial", DIGITS, {}, "use --model=logistic or --model=2nn or --model=mlp or"),
         ("cnn_tanh", ((12, 28, 1), 10), {}, "--model=cnn_mcmahan"),
-        ("cnn_mcmahan", ADULT, {}, "use --model=logistic or --model=2nn or --model=mlp."),
+        ("cnn_mcmahan", ADULT, {}, "--model=2nn or --model=mlp or --model=mlp_abadi."),
         ("char_lstm", MNIST, {}, "--model=cnn_tutorial"),
         ("char_lstm", ((80,), 90), {}, "use --model=logistic"),
         ("2nn", ((80,), 90), TEXT, "use --model=char_lstm."),

@@ -13,6 +13,8 @@ from scipy import optimize, stats
 from tfpriv.errors import UserError
 from tfpriv.privacy import (
     AdaptiveGaussian,
+    Banded,
+    CyclicPoissonSampler,
     FixedSizeSampler,
     Gaussian,
     PoissonSampler,
@@ -347,6 +349,90 @@ def test_private_plan_needs_a_delta(delta):
 def test_unknown_unit_is_refused():
     with pytest.raises(UserError, match="unit is 'user'; choose one of client, example"):
         PrivacyPlan(unit="user", sampler=POISSON)
+
+
+def released(plan, noise_multiplier=7.0):
+    return dataclasses.replace(plan, release_noise_multiplier=noise_multiplier)
+
+
+@pytest.mark.parametrize("noise_multiplier", [1.0, 7.0])
+def test_release_before_the_first_step_is_composed_as_dp_accounting_does(noise_multiplier):
+    gaussian = dp_accounting.GaussianDpEvent
+    step = dp_accounting.PoissonSampledDpEvent(120 / 3383, gaussian(1.2))
+    expected = by_hand(
+        dp_accounting.ComposedDpEvent(
+            [gaussian(noise_multiplier), dp_accounting.SelfComposedDpEvent(step, 100)]
+        )
+    )
+    epsilon = released(plan_of(POISSON, GAUSSIAN), noise_multiplier).epsilon([60, 40])
+    assert (epsilon.pld, epsilon.rdp) == pytest.approx(expected, rel=2e-3)
+
+
+@for_each([(SHUFFLED, GAUSSIAN), (SHUFFLED, TREE), (ALL, GAUSSIAN)])
+def test_release_among_unamplified_steps_is_one_gaussian_with_them(sampler, mechanism):
+    plan = plan_of(sampler, mechanism)
+    segments = plan.segments(70)
+    moved = 2 if sampler is ALL else 1
+    precision = plan.event(segments).count * (moved / 1.2) ** 2 + (moved / 7) ** 2
+    exact = gaussian_epsilon(math.sqrt(precision), 1e-5)
+    assert exact <= released(plan).epsilon(segments).pld <= exact * 1.001
+
+
+def test_release_of_a_banded_run_is_one_gaussian_more():
+    sampler = CyclicPoissonSampler(population=100, expected_size=5, separation=20)
+    mechanism = Banded(clip_norm=0.5, noise_multiplier=1.2, bands=4, factorization="inverse_sqrt")
+    plan = plan_of(sampler, mechanism)
+    (step,) = [plan.event([70]).event]
+    exact = gaussian_epsilon(math.hypot(1 / step.noise_multiplier, 1 / 7), 1e-5)
+    assert exact <= released(plan).epsilon([70]).pld <= exact * 1.001
+
+
+def test_release_with_fixed_size_samples_is_bounded_at_twice_its_reach():
+    plan = released(plan_of(FIXED, GAUSSIAN))
+    gaussian = dp_accounting.GaussianDpEvent
+    step = dp_accounting.SampledWithoutReplacementDpEvent(3383, 120, gaussian(0.6))
+    steps = dp_accounting.SelfComposedDpEvent(step, 100)
+    expected = by_hand(dp_accounting.ComposedDpEvent([gaussian(3.5), steps]), REPLACE)[1]
+    epsilon = plan.epsilon([100])
+    assert epsilon.rdp == pytest.approx(expected, rel=1e-6)
+    assert epsilon.pld is None
+
+
+@pytest.mark.parametrize("segments", [[], [0], [0, 0]])
+@for_each([(POISSON, GAUSSIAN), (FIXED, GAUSSIAN), (SHUFFLED, TREE)])
+def test_release_counts_without_steps(sampler, mechanism, segments):
+    plan = plan_of(sampler, mechanism)
+    assert plan.epsilon(segments).value == plan.epsilon_rdp(segments) == 0
+    exact = gaussian_epsilon((2 if sampler is FIXED else 1) / 7, 1e-5)
+    epsilon = released(plan).epsilon(segments)
+    assert exact <= epsilon.pld <= exact * 1.001
+    assert epsilon.rdp == released(plan).epsilon_rdp(segments) > exact
+
+
+def test_release_is_counted_once_however_often_a_run_is_interrupted():
+    plan = released(plan_of(POISSON, GAUSSIAN))
+    assert plan.epsilon([60, 0, 40]) == plan.epsilon([100])
+
+
+@for_each([(POISSON, GAUSSIAN), (FIXED, GAUSSIAN), (SHUFFLED, TREE)])
+def test_noise_is_calibrated_beside_a_release(sampler, mechanism):
+    plan = released(plan_of(sampler, mechanism, noise_multiplier=None))
+    segments = plan.segments(100)
+    calibrated = plan.calibrate(2.0, 100)
+    assert 1.99 < calibrated.epsilon(segments).value <= 2.0
+    without = plan_of(sampler, mechanism, noise_multiplier=None).calibrate(2.0, 100)
+    assert calibrated.mechanism.noise_multiplier > without.mechanism.noise_multiplier
+
+
+def test_target_that_a_release_alone_exceeds_is_refused():
+    with pytest.raises(UserError, match=r"noise multiplier of 7, alone costs an epsilon of 0\.50"):
+        released(plan_of(POISSON, GAUSSIAN)).calibrate(0.5, 100)
+
+
+@pytest.mark.parametrize("noise_multiplier", [0, -1.0, math.nan, math.inf])
+def test_release_needs_noise(noise_multiplier):
+    with pytest.raises(UserError, match=r"release_noise_multiplier is .* must be a number above 0"):
+        released(plan_of(POISSON, GAUSSIAN), noise_multiplier)
 
 
 @pytest.mark.parametrize("mechanism", [None, Gaussian(clip_norm=1.0, noise_multiplier=0.0)])

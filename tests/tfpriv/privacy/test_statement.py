@@ -65,7 +65,8 @@ def test_statement_is_strict_json_with_the_promised_keys(plan):
     assert json.loads(json.dumps(described, allow_nan=False)) == described
     assert set(described) == {
         *("private", "unit", "neighboring_relation", "sampler", "population", "expected_size"),
-        *("mechanism", "noise_multiplier", "clip_norm", "steps", "repeated_steps", "delta"),
+        *("mechanism", "noise_multiplier", "clip_norm", "release_noise_multiplier", "steps"),
+        *("repeated_steps", "delta"),
         *("epsilon", "accountant", "epsilon_pld", "epsilon_rdp", "event"),
         *("covered", "not_covered"),
     }
@@ -147,6 +148,16 @@ def test_mechanism_is_told_with_its_numbers():
 def test_repeated_steps_are_told():
     text = words(text_of(PLANS[0], repeated_steps=7))
     assert "7 of the steps were run again after an interruption and count twice" in text
+
+
+def test_release_before_the_first_step_is_told():
+    released = dataclasses.replace(PLANS[0], release_noise_multiplier=7.0)
+    text = words(text_of(released))
+    assert "Before the first step all 3383 clients took part in one release" in text
+    assert "Gaussian noise of 7 times what one client can add to it" in text
+    assert "one release" not in words(text_of(PLANS[0]))
+    described = statement.describe(released, [], covered="the released model")
+    assert described["epsilon"] > 0 and described["release_noise_multiplier"] == 7.0
 
 
 def test_run_without_steps_has_spent_nothing():
