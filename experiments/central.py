@@ -43,6 +43,11 @@ _HELPS = {
         "of norm 1. Needed unless --mechanism=none, which takes the components without noise.",
         kind=float,
     ),
+    "train_fraction": Help(
+        "Train on so large a random share of the training examples, drawn by the seed; the rest "
+        "are non-members for an audit.",
+        kind=float,
+    ),
     "model": Help(
         f"The Keras model: {', '.join(models.NAMES)}; or your own as module:function or "
         "path/to/file.py:function, a function (input shape, number of classes) -> model."
@@ -117,6 +122,23 @@ _HELPS = {
     "separation": Help(
         "With --mechanism=banded: the least number of steps from one of an example's to its next. "
         "Less of it means amplification by sampling. [those of a pass]",
+        kind=int,
+    ),
+    "audit_canaries": Help(
+        "Turn so many training examples into canaries, each of which takes part only if a coin "
+        "says so, and keep the models of all evaluations, for --attack=one_run of "
+        "experiments/audit.py. The coin flips lie beside the run directory, not in it.",
+        kind=int,
+    ),
+    "audit_canary_kind": Help(
+        "With --audit_canaries: mislabelled (another label) or out_of_distribution (noise under a "
+        "random label, which is found more easily). [mislabelled]",
+        config.CANARIES,
+    ),
+    "audit_secrets": Help(
+        "Plant so many random secrets once each, so many 4 times and so many 16 times in a data "
+        "set of text, as training examples like the others, for --attack=secret_sharer of "
+        "experiments/audit.py. One planted 16 times is 16 examples; epsilon is about one of them.",
         kind=int,
     ),
     "eval_every": Help("Evaluate on the test set every so many epochs, and at the end.", kind=int),

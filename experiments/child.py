@@ -46,6 +46,22 @@ def run(
     return runs.RunDirectory.open(output)
 
 
+def audited(directory: runs.RunDirectory, flags: Sequence[str], seed: int, title: str) -> dict:
+    """Audits a run in a process of its own and returns the summary, but with both runs' time.
+
+    Args:
+        directory: A finished run.
+        flags: The audit's flags but for --run, --seed and --output_dir.
+        seed: The audit's seed.
+        title: What the run is, for the message if the audit fails.
+    """
+    output = directory.path.with_name(f"{directory.path.name}_audit")
+    log = output.with_suffix(".log")
+    arguments = [*flags, f"--run={directory.path}", f"--seed={seed}"]
+    found = run("audit", arguments, output, log, f"the audit of {title}").summary
+    return {**found, "wall_seconds": found["wall_seconds"] + directory.summary["wall_seconds"]}
+
+
 @contextlib.contextmanager
 def ended_by(number: int) -> Iterator[None]:
     """Has a signal end the program as Ctrl-C does, so that a run is not left behind."""

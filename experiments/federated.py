@@ -138,6 +138,14 @@ _HELPS = {
         "clients WITHOUT noise. The privacy statement then says that they are not covered. [false]",
         kind=bool,
     ),
+    "audit_canaries": Help(
+        "Add so many canary clients behind the others, each of which sends a random direction at "
+        "the clip's norm (without a clip: of norm 1) in its rounds, and takes part only if a coin "
+        "says so; and keep the models of all evaluations, for --attack=canary_clients of "
+        "experiments/audit.py. They are drawn and accounted for as other clients. The coin flips "
+        "lie beside the run directory, not in it.",
+        kind=int,
+    ),
     "eval_every": Help("Evaluate on the test set every so many rounds, and at the end.", kind=int),
     "target_accuracy": Help(
         "Stop when the test accuracy reaches this; summary.json then has rounds_to_target.",

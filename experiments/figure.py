@@ -3,8 +3,9 @@
   python -m experiments.figure --figure=kairouz2021/crossover --seeds=0,1,2
 
 A paper's figures stand in its figures.json: curves of one metric over the values of one flag,
-beside published points. Results go into points.json beside it after every run, so that a figure
-that was interrupted goes on where it stopped. --draw draws what there is, and runs nothing.
+beside published points, with an audit of each run where the figure asks for one. Results go into
+points.json beside it after every run, so that a figure that was interrupted goes on where it
+stopped. --draw draws what there is, and runs nothing.
 """
 
 import pathlib
@@ -20,11 +21,16 @@ from tfpriv.errors import UserError
 from tfpriv.runs import json_files
 
 FIGURES, POINTS = "figures.json", "points.json"
+
+# A value of the flag that stands for runs without it, drawn at the right end.
+_NONE = "none"
 _STYLES = (
     {"color": "#0072B2", "linestyle": "-", "marker": "o"},
     {"color": "#D55E00", "linestyle": "--", "marker": "s"},
     {"color": "#009E73", "linestyle": "-.", "marker": "^"},
     {"color": "#CC79A7", "linestyle": ":", "marker": "D"},
+    {"color": "#E69F00", "linestyle": "-", "marker": "v"},
+    {"color": "#56B4E9", "linestyle": "--", "marker": "P"},
 )
 _PUBLISHED_STYLES = ({"marker": "x"}, {"marker": "+"}, {"marker": "1"}, {"marker": "2"})
 
@@ -81,9 +87,13 @@ def find(presets: pathlib.Path, figure: str | None) -> tuple[str, str, dict]:
 
 def draw(path: pathlib.Path, figure: dict, points: dict) -> None:
     """Draws medians over seeds with bars from the least to the largest, and published points."""
+    numbers = [float(value) for value in figure["values"] if value != _NONE]
+    place = {
+        str(value): 2 * max(numbers) if value == _NONE else value for value in figure["values"]
+    }
     with runs.drawing(path, height=3.4) as (axes,):
         for (label, values), style in zip(points.items(), _STYLES, strict=False):
-            measured = sorted((float(x), list(seeds.values())) for x, seeds in values.items())
+            measured = sorted((place[x], list(seeds.values())) for x, seeds in values.items())
             medians = [statistics.median(ys) for _, ys in measured]
             bars = [
                 [m - min(ys) for m, (_, ys) in zip(medians, measured, strict=True)],
@@ -104,8 +114,8 @@ def draw(path: pathlib.Path, figure: dict, points: dict) -> None:
             xs, ys = zip(*published["points"], strict=True)
             axes.plot(xs, ys, label=label, color="#555555", linestyle="none", **style)
         axes.set_xscale("log", base=2)
-        ticks = [float(value) for value in figure["values"]]
-        axes.set_xticks(ticks, [f"{tick:g}" for tick in ticks])
+        names = ["no noise" if value == _NONE else f"{value:g}" for value in figure["values"]]
+        axes.set_xticks(list(place.values()), names)
         axes.set_xlabel(figure["xlabel"])
         axes.set_ylabel(figure["ylabel"])
         axes.set_title(figure["title"], fontsize=9)
@@ -121,13 +131,23 @@ def _run_missing(figure, points, folder, save):
                 if str(seed) in found:
                     continue
                 stem = f"{len(list(folder.glob('*.log'))):03d}"
-                arguments = [*figure["flags"], *own, f"--{figure['flag']}={value}"]
+                arguments = [*figure["flags"], *own]
+                if value == _NONE:
+                    arguments += figure["flags_for_none"]
+                else:
+                    arguments += [
+                        *figure.get("flags_for_values", ()),
+                        f"--{figure['flag']}={value}",
+                    ]
                 arguments.append(f"--seed={seed}")
                 title = f"{label}, {figure['flag']} {value}, seed {seed}"
                 run = child.run(
                     figure["program"], arguments, folder / stem, folder / f"{stem}.log", title
                 )
-                found[str(seed)] = run.summary[figure["metric"]]
+                summary = run.summary
+                if "audit" in figure:
+                    summary |= child.audited(run, figure["audit"], seed, title)
+                found[str(seed)] = summary[figure["metric"]]
                 save()
                 runs.print_safely(f"{title}: {found[str(seed)]:.4g}")
 

@@ -92,6 +92,7 @@ class Row:
         name: The preset's name, without `.flags`.
         title: What the row is, for a table.
         program: The module in `experiments` that runs it.
+        audit: Flags of the audit of the run whose figures are compared too; empty for none.
         preset: The flag file.
         checks: What was published; at least one.
     """
@@ -100,6 +101,7 @@ class Row:
     name: str
     title: str
     program: str
+    audit: tuple[str, ...]
     preset: pathlib.Path
     checks: tuple[Check, ...]
 
@@ -171,6 +173,7 @@ def _row(folder: pathlib.Path, name: str, entry: Mapping) -> Row:
         name=name,
         title=entry["title"],
         program=entry["program"],
+        audit=tuple(entry.get("audit", ())),
         preset=folder / f"{name}.flags",
         checks=checks,
     )

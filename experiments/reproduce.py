@@ -53,8 +53,8 @@ def main() -> None:
         except KeyboardInterrupt:
             runs.print_safely("error: interrupted; no result was written.", sys.stderr)
             sys.exit(program.INTERRUPTED)
-        summaries = {seed: run.summary for seed, run in ran.items()}
-        result = results.judge(row, summaries, {seed: run.config for seed, run in ran.items()})
+        summaries = {seed: summary for seed, (summary, _) in ran.items()}
+        result = results.judge(row, summaries, {seed: config for seed, (_, config) in ran.items()})
         results.write(presets, row, result)
         is_reached = results.reached(result)
         runs.print_safely("\n".join([*results.header(), *results.lines(row, result)]))
@@ -90,15 +90,18 @@ def _new_folder(row):
 
 
 def _run(row, seed, folder):
-    """Runs a row with one seed and returns its finished run directory."""
+    """Runs a row with one seed; returns its summary, with its audit's, and its config."""
     output, log = folder / f"seed_{seed}", folder / f"seed_{seed}.log"
     runs.print_safely(f"seed {seed}: running; its output goes to {log}")
     flags_of_row = [f"--flagfile={row.preset}", f"--seed={seed}"]
     title = f"{row.paper}/{row.name} with seed {seed}"
     run = child.run(row.program, flags_of_row, output, log, title)
-    values = ", ".join(f"{check.metric} {run.summary.get(check.metric)}" for check in row.checks)
-    runs.print_safely(f"seed {seed}: {values}, {run.summary['wall_seconds']:.0f} s")
-    return run
+    summary = run.summary
+    if row.audit:
+        summary |= child.audited(run, row.audit, seed, title)
+    values = ", ".join(f"{check.metric} {summary.get(check.metric)}" for check in row.checks)
+    runs.print_safely(f"seed {seed}: {values}, {summary['wall_seconds']:.0f} s")
+    return summary, run.config
 
 
 if __name__ == "__main__":

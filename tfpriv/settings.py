@@ -82,6 +82,14 @@ def check_momentum(config, names: Collection[str]) -> None:
             raise UserError(f"--{name}={value} must be at least 0 and below 1.")
 
 
+def check_fraction(config, names: Collection[str]) -> None:
+    """Raises UserError if a field, unless None, is not a number in (0, 1]."""
+    for name in names:
+        value = getattr(config, name)
+        if value is not None and not 0 < value <= 1:
+            raise UserError(f"--{name}={value} must be a number above 0 and at most 1.")
+
+
 def check_delta(config) -> None:
     """Raises UserError if `delta`, unless None, is not a probability between 0 and 1."""
     if config.delta is not None and not 0 < config.delta < 1:

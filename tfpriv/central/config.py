@@ -4,6 +4,7 @@ import dataclasses
 
 from tfpriv import settings
 from tfpriv.datasets import features
+from tfpriv.datasets.canaries import KINDS as CANARIES
 from tfpriv.errors import UserError
 from tfpriv.privacy.mechanisms import FACTORIZATIONS
 
@@ -22,6 +23,7 @@ _CHOICES = {
     "clipping": CLIPPINGS,
     "factorization": FACTORIZATIONS,
     "sampler": SAMPLERS,
+    "audit_canary_kind": CANARIES,
 }
 
 # What a setting belongs to: the setting that decides, and the values of it that leave it a meaning.
@@ -73,6 +75,7 @@ class CentralConfig:
     features: str = "none"
     pca_components: int | None = None
     pca_noise_multiplier: float | None = None
+    train_fraction: float = 1.0
     model: str = "cnn_tutorial"
 
     optimizer: str = "sgd"
@@ -96,6 +99,10 @@ class CentralConfig:
     bands: int | None = None
     separation: int | None = None
 
+    audit_canaries: int = 0
+    audit_canary_kind: str | None = None
+    audit_secrets: int = 0
+
     eval_every: int = 1
     checkpoint_every: int = 1
     seed: int = 0
@@ -117,6 +124,8 @@ class CentralConfig:
             filled["learning_rate"] = _LEARNING_RATES[self.optimizer]
         if filled["sampler"] is None:
             filled["sampler"] = _SAMPLER_OF.get(self.mechanism, "poisson")
+        if filled["audit_canaries"] and filled["audit_canary_kind"] is None:
+            filled["audit_canary_kind"] = CANARIES[0]
         config = CentralConfig(**filled)
         _check_numbers(config)
         _check_together(config)
@@ -137,6 +146,8 @@ def _check_numbers(config):
             "accumulate_steps": 1,
             "bands": 1,
             "separation": 1,
+            "audit_canaries": 0,
+            "audit_secrets": 0,
             "eval_every": 1,
             "checkpoint_every": 1,
             "seed": 0,
@@ -156,9 +167,21 @@ def _check_numbers(config):
     settings.check_momentum(config, ("momentum",))
     settings.check_between(config, ("target_quantile",))
     settings.check_delta(config)
+    settings.check_fraction(config, ("train_fraction",))
 
 
 def _check_together(config):
+    if config.audit_canaries and config.features == "dp_pca":
+        raise UserError(
+            f"--audit_canaries={config.audit_canaries} and --features=dp_pca do not go together: "
+            "the components would be computed from canaries that take no part; use another "
+            "--features."
+        )
+    if config.audit_canary_kind and not config.audit_canaries:
+        raise UserError(
+            f"--audit_canary_kind={config.audit_canary_kind} has no meaning without canaries; "
+            "leave it out, or give --audit_canaries."
+        )
     if config.is_private and (config.target_epsilon is None) == (config.noise_multiplier is None):
         given = "neither was" if config.target_epsilon is None else "both were"
         raise UserError(

@@ -26,7 +26,11 @@ PROGRAM = "central"
 NOT_COVERED = ("how a data set was prepared, such as the scaling of a table's columns",)
 
 
-def train(config: CentralConfig, check_model: Callable[..., None]) -> runs.RunDirectory:
+def train(
+    config: CentralConfig,
+    check_model: Callable[..., None],
+    dataset: datasets.Dataset | None = None,
+) -> runs.RunDirectory:
     """Trains, evaluates and writes the run directory.
 
     Everything that can be refused is refused before the directory is made.
@@ -34,6 +38,8 @@ def train(config: CentralConfig, check_model: Callable[..., None]) -> runs.RunDi
     Args:
         config: A complete config.
         check_model: Called with the Keras model; it may refuse it by a UserError.
+        dataset: What to train on instead of what the config names, with its features but for
+            principal components.
 
     Returns:
         The run directory, closed.
@@ -43,13 +49,7 @@ def train(config: CentralConfig, check_model: Callable[..., None]) -> runs.RunDi
     """
     # It tells of graph conversions that are slower than they could be; nobody can act on that.
     tf.get_logger().setLevel("ERROR")
-    dataset = datasets.load(config.dataset, config.data_dir)
-    components = None
-    if config.features == "dp_pca":
-        components = pca.Components.of_run(config, dataset)
-        dataset = components.project(dataset)
-    else:
-        dataset = datasets.with_features(dataset, config.features, config.data_dir)
+    dataset, components, members = _data(config, dataset)
     plan, steps = build_plan(config, len(dataset.train_features))
     model, objective, info = _model(config, dataset)
     whole = components.before(model) if components else model
@@ -60,9 +60,39 @@ def train(config: CentralConfig, check_model: Callable[..., None]) -> runs.RunDi
     with _run_directory(config, dataset) as run:
         if components:
             components.keep(run)
+        session.leave_out(_absent(run, members))
         session.train(run)
         session.finish(run, info, whole)
     return run
+
+
+def _data(config, dataset):
+    """Returns what the model reads, the principal components if it reads them, and the members."""
+    members = {}
+    if dataset is None:
+        dataset = datasets.load(config.dataset, config.data_dir)
+        members["data_sha256"] = datasets.canaries.fingerprint(dataset)
+        if config.features != "dp_pca":
+            dataset = datasets.with_features(dataset, config.features, config.data_dir)
+    rows = datasets.canaries.subset_rows(
+        len(dataset.train_features), config.train_fraction, config.seed
+    )
+    dataset = datasets.canaries.take_rows(dataset, rows)
+    members["train_examples"] = len(rows)
+    if config.audit_canaries:
+        dataset, planted = datasets.canaries.plant(
+            dataset, config.audit_canaries, config.audit_canary_kind, config.seed
+        )
+        members["canaries"] = planted.tolist()
+    if config.audit_secrets:
+        secrets = datasets.secrets.draw(dataset, config.audit_secrets, config.seed)
+        dataset = datasets.secrets.plant(dataset, secrets)
+        members["secrets"] = secrets.record()
+    components = None
+    if config.features == "dp_pca":
+        components = pca.Components.of_run(config, dataset)
+        dataset = components.project(dataset)
+    return dataset, components, members
 
 
 def build_plan(config: CentralConfig, population: int) -> tuple[privacy.PrivacyPlan, int]:
@@ -122,6 +152,7 @@ class _Session:
         self._optimizer = build_optimizer(config, steps)
         self._features = dataset.train_features
         self._labels = dataset.train_labels
+        self._is_absent = np.zeros(len(self._labels), bool)
         self._evaluate = functools.partial(
             models.evaluate,
             model,
@@ -143,6 +174,10 @@ class _Session:
             plan.sampler, steps, config.accumulate_steps, clipped_sum.largest_batch
         )
 
+    def leave_out(self, rows):
+        """Keeps members from taking part, though they are drawn and accounted for as others."""
+        self._is_absent[rows] = True
+
     def train(self, run):
         config = self._config
         self._checkpoints = Checkpoints(run.checkpoints_path, **self._kept())
@@ -155,6 +190,8 @@ class _Session:
         evaluated = {round(epoch * per_epoch) for epoch in _marks(config.epochs, config.eval_every)}
         kept = {round(e * per_epoch) for e in _marks(config.epochs, config.checkpoint_every)}
         recorded = start
+        if not start:
+            self._keep_for_audit(run, 0)
         with runs.Progress(self._steps, initial=start, unit="step") as progress:
             for step in range(start, self._steps):
                 self._take_step(step)
@@ -168,6 +205,7 @@ class _Session:
                 metrics = {}
                 if done in evaluated:
                     metrics = self._measure(done)
+                    self._keep_for_audit(run, done)
                 if done in kept:
                     self._checkpoints.save(done)
                 if metrics:
@@ -220,6 +258,11 @@ class _Session:
                 "model_path": str(run.model_path),
             }
         )
+        runs.seal.write(run)
+
+    def _keep_for_audit(self, run, done):
+        if self._config.audit_canaries:
+            runs.trajectory.keep(run, done, [v.numpy() for v in self._model.trainable_weights])
 
     def _kept(self):
         kept = {"model": self._model, "optimizer": self._optimizer}
@@ -230,6 +273,7 @@ class _Session:
     def _take_step(self, step):
         began = time.monotonic()
         members = self._plan.participants(step, self._config.seed, self._ledger.segment)
+        members = members[~self._is_absent[members]]
         if self._config.is_private:
             steps_per_pass = self._plan.steps_per_pass
             if steps_per_pass and step % steps_per_pass == 0:
@@ -280,6 +324,12 @@ class _Session:
 
     def _segments(self):
         return self._ledger.segments(self._plan.steps_per_pass)
+
+
+def _absent(run, members):
+    """Records the members of a run; returns the canaries that its coins leave out."""
+    canaries = np.array(members.get("canaries", ()), np.int64)
+    return canaries[~runs.seal.record_members(run, members, len(canaries))]
 
 
 def _marks(epochs, every):

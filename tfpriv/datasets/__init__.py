@@ -3,7 +3,7 @@
 import os
 
 from tfpriv import user_code
-from tfpriv.datasets import adult, bundled, images, location, own, shakespeare
+from tfpriv.datasets import adult, bundled, canaries, images, location, own, secrets, shakespeare
 from tfpriv.datasets.dataset import CLASSIFICATION, REGRESSION, Dataset, check
 from tfpriv.datasets.features import with_features
 from tfpriv.datasets.partition import Partition, partition
@@ -16,10 +16,12 @@ __all__ = [
     "REGRESSION",
     "Dataset",
     "Partition",
+    "canaries",
     "check",
     "load",
     "partition",
     "plot_partition",
+    "secrets",
     "with_features",
 ]
 

@@ -12,6 +12,7 @@ import numpy as np
 import tensorflow as tf
 import tensorflow_federated as tff
 
+from tfpriv.federated.canaries import Canaries
 from tfpriv.federated.local_model import LocalModel
 
 BATCHES_TYPE = tff.SequenceType(tff.TensorType(np.int32, [None, None]))
@@ -81,6 +82,7 @@ def build_client_work(
     rate_factor: Callable[[tf.Tensor], tf.Tensor],
     weigh: Callable[[tf.Tensor], tf.Tensor],
     measure: bool,
+    canaries: Canaries | None = None,
 ) -> tff.learning.templates.ClientWorkProcess:
     """Composes local training with the round counter that schedules need, and with measurements.
 
@@ -90,7 +92,10 @@ def build_client_work(
         rate_factor: The factor of the client learning rate, by round.
         weigh: What a client's update weighs, by its number of examples in the round.
         measure: Whether to add up the clients' training loss and right answers, without noise.
+        canaries: Clients that may be among the others and send directions; None if there are none.
     """
+    if canaries is not None:
+        train = canaries.beside(train)
 
     @tff.tensorflow.computation
     def initial_round():
@@ -106,7 +111,9 @@ def build_client_work(
             rate_factor(round_number),
         )
         finite = _has_finite_norm(update)
-        return _result(update, finite, batches, weigh), _measurements(sums, finite, batches)
+        count = tf.cast(count_examples(batches), tf.float32)
+        counted = count if canaries is None else canaries.counted(batches, count)
+        return _result(update, finite, counted, weigh), _measurements(sums, finite, count)
 
     @tff.tensorflow.computation(np.int32)
     def next_round(round_number):
@@ -180,8 +187,9 @@ def build_mimelite_work(
         # Both or neither: times a weight of 0, a NaN is still a NaN.
         sent, finite = finite_or_zeros((*difference(start, end), *gradient))
         update, gradient = sent[: len(start)], sent[len(start) :]
-        result = _result(update, finite, batches, weigh)
-        return result, gradient, _measurements(sums, finite, batches)
+        count = tf.cast(count_examples(batches), tf.float32)
+        result = _result(update, finite, count, weigh)
+        return result, gradient, _measurements(sums, finite, count)
 
     @tff.tensorflow.computation(round_type, optimizer_type, trainable_type)
     def next_state(round_number, state, gradient):
@@ -277,12 +285,12 @@ def _has_finite_norm(tensors):
     return tf.math.is_finite(tf.linalg.global_norm(tensors))
 
 
-def _result(update, finite, batches, weigh):
+def _result(update, finite, count, weigh):
     """Multiplies the update by its weight, as `tfpriv.federated.aggregation` takes it.
 
     A client whose update is not finite weighs nothing, as one that did not answer.
     """
-    weight = tf.where(finite, weigh(tf.cast(count_examples(batches), tf.float32)), 0.0)
+    weight = tf.where(finite, weigh(count), 0.0)
     return tff.learning.templates.ClientResult(
         # Times a weight of 0, a NaN would still be a NaN.
         update=tuple(tf.math.multiply_no_nan(u, weight) for u in update),
@@ -290,12 +298,12 @@ def _result(update, finite, batches, weigh):
     )
 
 
-def _measurements(sums, finite, batches):
+def _measurements(sums, finite, count):
     loss, correct = sums
     return collections.OrderedDict(
         loss=loss,
         correct=correct,
-        examples=tf.cast(count_examples(batches), tf.float32),
+        examples=count,
         left_out=1.0 - tf.cast(finite, tf.float32),
     )
 

@@ -109,6 +109,7 @@ class FederatedConfig:
     clip_learning_rate: float | None = None
     release_train_metrics: bool | None = None
 
+    audit_canaries: int = 0
     eval_every: int = 1
     target_accuracy: float | None = None
     checkpoint_every: int | None = None
@@ -159,6 +160,7 @@ def _check_numbers(config):
             "client_epochs": 1,
             "eval_every": 1,
             "checkpoint_every": 1,
+            "audit_canaries": 0,
             "seed": 0,
         },
     )
@@ -202,6 +204,16 @@ def _check_together(config):
         raise UserError(
             f"--mechanism={config.mechanism} works on the server's sum; use --mechanism=gaussian, "
             "or leave it out, with --privacy_unit=example."
+        )
+    if config.audit_canaries and config.algorithm == "mimelite":
+        raise UserError(
+            f"--audit_canaries={config.audit_canaries} has no form in --algorithm=mimelite, where "
+            "clients send gradients beside updates; use fedavg, fedprox or fedsgd."
+        )
+    if config.audit_canaries and config.privacy_unit == "example":
+        raise UserError(
+            f"--audit_canaries={config.audit_canaries} adds whole clients, about which "
+            "--privacy_unit=example promises nothing; use --privacy_unit=client or none."
         )
     if config.mechanism == "tree" and config.sampler != "shuffled":
         raise UserError(

@@ -1,11 +1,12 @@
 """The clients of a run and what each of them trains on in a round."""
 
 import dataclasses
+from collections.abc import Sequence
 
 import numpy as np
 
 from tfpriv.datasets import Partition
-from tfpriv.federated import batches
+from tfpriv.federated import batches, canaries
 from tfpriv.federated.config import FederatedConfig
 from tfpriv.federated.silos import Silos
 from tfpriv.privacy import PrivacyPlan, Sampler
@@ -24,6 +25,8 @@ class Population:
         sampler: Who takes part.
         plan: The privacy plan over clients, if they are the unit.
         silos: The privacy plans of the clients' own examples, if those are the unit.
+        absent: The canaries that are left out of the rounds they are drawn for, as numbers from 0.
+            Canaries come behind the partition's clients.
     """
 
     config: FederatedConfig
@@ -31,6 +34,7 @@ class Population:
     sampler: Sampler
     plan: PrivacyPlan | None = None
     silos: Silos | None = None
+    absent: Sequence[int] = ()
 
     def cohort(self, round_number: int, segment: int = 0) -> np.ndarray:
         """Returns the clients of a round, ascending; under Poisson sampling maybe none.
@@ -40,11 +44,17 @@ class Population:
             segment: How often the run was interrupted before; see `PrivacyPlan.participants`.
         """
         if self.plan is None:
-            return self.sampler.sample(round_number, self.config.seed)
-        return self.plan.participants(round_number, self.config.seed, segment)
+            drawn = self.sampler.sample(round_number, self.config.seed)
+        else:
+            drawn = self.plan.participants(round_number, self.config.seed, segment)
+        if not len(self.absent):
+            return drawn
+        return np.setdiff1d(drawn, self.partition.num_clients + np.asarray(self.absent))
 
     def batches(self, client: int, round_number: int, segment: int = 0) -> np.ndarray:
         """Returns a client's batches in a round; see `tfpriv.federated.batches`."""
+        if client >= self.partition.num_clients:
+            return canaries.batches_of(client - self.partition.num_clients)
         rows = self.partition.client(client)
         config = self.config
         if config.algorithm == "fedsgd":

@@ -4,6 +4,7 @@ import tensorflow as tf
 import tensorflow_federated as tff
 
 from tfpriv.federated import aggregation, client_work
+from tfpriv.federated.canaries import Canaries
 from tfpriv.federated.config import FederatedConfig
 from tfpriv.federated.local_model import LocalModel
 from tfpriv.federated.optimizers import build_client_optimizer, build_server_optimizer
@@ -13,7 +14,10 @@ from tfpriv.privacy import PrivacyPlan
 
 
 def build_process(
-    config: FederatedConfig, model: LocalModel, plan: PrivacyPlan | None
+    config: FederatedConfig,
+    model: LocalModel,
+    plan: PrivacyPlan | None,
+    canaries: Canaries | None = None,
 ) -> tff.learning.templates.LearningProcess:
     """Returns the learning process of a run.
 
@@ -21,13 +25,14 @@ def build_process(
         config: A complete config.
         model: What clients train.
         plan: The privacy plan, over clients or over a client's examples; None without one.
+        canaries: An audit's canary clients; None without any.
 
     Returns:
         A process whose `next` takes the state and, for each client of the round, a sequence of
         one element: its batches (see `tfpriv.federated.batches`). Its first weights are zeros;
         see `with_weights`.
     """
-    work = _build_client_work(config, model, plan)
+    work = _build_client_work(config, model, plan, canaries)
     over_clients = plan if plan is not None and plan.unit == "client" else None
     trainable = model.weights_type.trainable
 
@@ -58,7 +63,7 @@ def with_weights(state, trainable, frozen=()):
     )
 
 
-def _build_client_work(config, model, plan):
+def _build_client_work(config, model, plan, canaries):
     weigh = _weigher(config)
     if config.algorithm == "fedsgd":
         rate_factor = build_schedule("constant", config.rounds, "")
@@ -80,6 +85,7 @@ def _build_client_work(config, model, plan):
         rate_factor=rate_factor,
         weigh=weigh,
         measure=not config.is_private or config.release_train_metrics,
+        canaries=canaries,
     )
 
 

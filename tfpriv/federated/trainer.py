@@ -8,12 +8,14 @@ import sys
 import time
 from collections.abc import Callable
 
+import numpy as np
 import tensorflow as tf
 
 from tfpriv import datasets, models, privacy, runs
 from tfpriv.errors import UserError
 from tfpriv.federated import aggregation, process, runtime
 from tfpriv.federated.accountant import Accountant
+from tfpriv.federated.canaries import build_canaries
 from tfpriv.federated.checkpoints import Checkpoints
 from tfpriv.federated.config import FederatedConfig
 from tfpriv.federated.examples import Examples
@@ -47,10 +49,17 @@ def train(
     # It tells of graph conversions that are slower than they could be; nobody can act on that.
     tf.get_logger().setLevel("ERROR")
     dataset = datasets.load(config.dataset, config.data_dir)
+    members = {
+        "data_sha256": datasets.canaries.fingerprint(dataset),
+        "train_examples": len(dataset.train_labels),
+    }
     partition = datasets.partition(
         dataset, config.partition, config.num_clients, config.seed, config.data_dir
     )
     plan, population = _plan(config, partition)
+    canaries = build_canaries(config, partition.sizes)
+    if canaries is not None:
+        members |= {"canary_clients": canaries.count, "canary_seed": canaries.seed}
     examples = Examples(dataset.train_features, dataset.train_labels)
     # The shared copy is the only one from here on.
     dataset = dataclasses.replace(
@@ -59,11 +68,13 @@ def train(
     build, model, objective, info = _model(config, dataset)
     check_model(model)
     local_model = build_local_model(build, model, objective, examples)
-    learning = process.build_process(config, local_model, plan or _any_silo(population))
+    learning = process.build_process(config, local_model, plan or _any_silo(population), canaries)
     for note in info.notes:
         runs.print_safely(f"note: {note}", sys.stderr)
 
     with _run_directory(config, dataset) as run, runtime.running(worker):
+        coins = runs.seal.record_members(run, members, config.audit_canaries)
+        population = dataclasses.replace(population, absent=tuple(np.flatnonzero(~coins)))
         datasets.plot_partition(dataset, partition, run.plots_path / "partition.png")
         session = _Session(config, run, learning, model, local_model, plan, population)
         evaluate = functools.partial(
@@ -101,6 +112,8 @@ class _Session:
     def train(self, evaluate):
         config = self._config
         state, start = self._start()
+        if not start:
+            self._keep_for_audit(0)
         with runs.Progress(config.rounds, initial=start) as progress:
             for round_number in range(start, config.rounds):
                 began = time.monotonic()
@@ -111,6 +124,7 @@ class _Session:
                 done = round_number + 1
                 if done % config.eval_every == 0 or done == config.rounds:
                     self._take_weights(state)
+                    self._keep_for_audit(done)
                     test = evaluate()
                     if not math.isfinite(test["loss"]):
                         raise UserError(
@@ -163,6 +177,7 @@ class _Session:
                 "model_path": str(run.model_path),
             }
         )
+        runs.seal.write(run)
 
     def _start(self):
         config = self._config
@@ -226,6 +241,11 @@ class _Session:
         for variable, value in zip(self._model.trainable_weights, weights, strict=True):
             variable.assign(value)
 
+    def _keep_for_audit(self, done):
+        if self._config.audit_canaries:
+            weights = [v.numpy() for v in self._model.trainable_weights]
+            runs.trajectory.keep(self._run, done, weights)
+
     def _reached_target(self):
         target = self._config.target_accuracy
         return target is not None and self._latest.get("test_accuracy", -1.0) >= target
@@ -240,7 +260,9 @@ class _Session:
 
 def _plan(config, partition):
     """Returns the plan over clients (None without one) and the population that it samples."""
-    sampler = privacy.build_sampler(config.sampler, partition.num_clients, config.clients_per_round)
+    # A canary that its coin leaves out is drawn as the others are: the accounting is over all.
+    drawn_from = partition.num_clients + config.audit_canaries
+    sampler = privacy.build_sampler(config.sampler, drawn_from, config.clients_per_round)
     if config.privacy_unit != "client":
         silos = None
         if config.privacy_unit == "example":

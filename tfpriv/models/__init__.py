@@ -13,6 +13,7 @@ _HOMES = {
     "Objective": "objective",
     "evaluate": "evaluation",
     "inspect": "inspection",
+    "random_direction": "directions",
     "refuse_example_mixing": "restrictions",
     "refuse_moving_state": "restrictions",
     "refuse_regularization": "restrictions",

@@ -3,6 +3,7 @@
 Nothing here imports TensorFlow, and matplotlib only where a picture is drawn.
 """
 
+from tfpriv.runs import coins, seal, trajectory
 from tfpriv.runs.metrics import MetricsWriter, read_metrics
 from tfpriv.runs.plots import drawing, plot_metric, plot_run
 from tfpriv.runs.progress import Progress
@@ -14,6 +15,7 @@ __all__ = [
     "MetricsWriter",
     "Progress",
     "RunDirectory",
+    "coins",
     "drawing",
     "format_summary",
     "peak_memory_bytes",
@@ -21,5 +23,7 @@ __all__ = [
     "plot_run",
     "print_safely",
     "read_metrics",
+    "seal",
     "seconds_since_process_start",
+    "trajectory",
 ]

@@ -186,6 +186,11 @@ class RunDirectory:
         return self.path / "model.keras"
 
     @property
+    def trajectory_path(self) -> pathlib.Path:
+        """The folder for the models of an audited run's evaluations, step_<number>.npz."""
+        return self.path / "trajectory"
+
+    @property
     def plots_path(self) -> pathlib.Path:
         """The folder for pictures; whoever writes them makes it."""
         return self.path / "plots"
@@ -223,7 +228,8 @@ class RunDirectory:
 
     def files(self) -> list[pathlib.Path]:
         """Returns what the run has written, sorted; checkpoints and runs within it as folders."""
-        whole = {self.checkpoints_path, *(path.parent for path in self.path.glob("*/config.json"))}
+        whole = {self.checkpoints_path, self.trajectory_path, self.path / "shadows"}
+        whole |= {path.parent for path in self.path.glob("*/config.json")}
         found = []
         for path in sorted(self.path.rglob("*")):
             if path in whole or (
@@ -286,6 +292,7 @@ def _refuse_contents(path):
 def _leftovers(path):
     """Returns the temporary files of `files.replacing` that a killed process left at `path`."""
     names = ("config.json", "metrics.csv", "summary.json", "privacy.json", "privacy.txt")
+    names += ("members.json", "seal.json")
     patterns = [f".{pathlib.Path(name).stem}-*{pathlib.Path(name).suffix}" for name in names]
     patterns += [".model-*.keras", "plots/.*-*.png"]
     return [found for pattern in patterns for found in path.glob(pattern)]

@@ -1,0 +1,58 @@
+"""One audit, from a config to a finished run directory."""
+
+import dataclasses
+from collections.abc import Mapping
+
+import tensorflow as tf
+
+from tfpriv import runs
+from tfpriv.audit import canary_clients, lira, membership, one_run, report, secret_sharer
+from tfpriv.audit.config import AuditConfig
+from tfpriv.audit.target import Target
+
+PROGRAM = "audit"
+
+_ATTACKS: Mapping = {
+    "membership": lambda target, config, run: membership.attack(target, config),
+    "lira": lira.attack,
+    "one_run": lambda target, config, run: one_run.attack(target, config),
+    "canary_clients": lambda target, config, run: canary_clients.attack(target, config),
+    "secret_sharer": secret_sharer.attack,
+}
+
+
+def audit(config: AuditConfig) -> tuple[runs.RunDirectory, bool]:
+    """Attacks, writes the audit's directory, and says whether the claim is broken.
+
+    Args:
+        config: A complete config.
+
+    Raises:
+        UserError: if the run does not allow the attack, or a shadow model cannot be trained.
+    """
+    tf.get_logger().setLevel("ERROR")
+    target = Target(config.run, config.data_dir)
+    with _directory(config, target) as run:
+        finding = _ATTACKS[config.attack](target, config, run)
+        head = {
+            "attack": config.attack,
+            "run": str(target.run.path),
+            "confidence": config.confidence,
+            "delta": target.delta,
+        }
+        is_broken = report.write(run, finding, head, target.epsilon)
+    return run, is_broken
+
+
+def _directory(config, target):
+    flags = dataclasses.asdict(config)
+    if config.resume:
+        return runs.RunDirectory.resume(config.output_dir, flags, program=PROGRAM)
+    return runs.RunDirectory.create(
+        config.output_dir,
+        flags,
+        program=PROGRAM,
+        step_name="attack",
+        seeds={"seed": config.seed},
+        data=target.run.config["data"],
+    )

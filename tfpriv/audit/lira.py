@@ -1,0 +1,110 @@
+"""The likelihood-ratio attack with shadow models (Carlini et al. 2022, arXiv 2112.03570)."""
+
+import numpy as np
+from scipy import stats
+
+from tfpriv.audit import report, shadows, statistics
+from tfpriv.audit.config import AuditConfig
+from tfpriv.audit.report import Finding
+from tfpriv.audit.shadows import Shadows
+from tfpriv.audit.target import Examples, Target, log_odds
+from tfpriv.errors import UserError
+from tfpriv.runs import RunDirectory
+
+THREAT_MODEL = (
+    "black box with shadow models: the attacker sees the final model's outputs on an example and "
+    "its label, knows how the model was trained, has the examples under attack and as many others "
+    "as the run was trained on, and trains models of its own"
+)
+
+# With fewer models on a side, one variance for all examples is the better estimate
+# (Carlini et al. 2022, section VI-C).
+_ENOUGH_FOR_VARIANCE = 32
+
+
+def attack(target: Target, config: AuditConfig, run: RunDirectory) -> Finding:
+    """Attacks a central run by LiRA, offline, online or both, beside the global threshold.
+
+    Raises:
+        UserError: if the run is not one that shadow models can be trained as.
+    """
+    if target.program != "central":
+        raise UserError(
+            f"--attack=lira trains shadow models as central runs are trained, and {target.run.path}"
+            " is a federated one; use --attack=membership or --attack=canary_clients."
+        )
+    if target.objective.task != "classification":
+        raise UserError(
+            "--attack=lira needs classes, and this run is a regression; use membership."
+        )
+    if config.shadow_models % 2:
+        raise UserError(
+            f"--shadow_models={config.shadow_models} must be even; half see an example."
+        )
+    members, others, background = target.split(config.max_examples, config.seed)
+    pool = Examples(
+        features=np.concatenate([members.features, others.features]),
+        labels=np.concatenate([members.labels, others.labels]),
+    )
+    trained = shadows.train(
+        target,
+        pool,
+        background,
+        run.path / "shadows",
+        models=config.shadow_models,
+        processes=config.processes,
+        seed=config.seed,
+    )
+    own = log_odds(target.objective, pool.labels, target.outputs(pool))
+    kinds = ("offline", "online") if config.lira_variant == "both" else (config.lira_variant,)
+    scored = {f"lira {kind}": score(own, trained, kind) for kind in kinds}
+    scored["threshold"] = -target.losses(pool)
+    n = len(members)
+    curves = {name: (scores[:n], scores[n:]) for name, scores in scored.items()}
+    results, summary = [], {"shadow_models": config.shadow_models, "members": n}
+    for name, (inside, outside) in curves.items():
+        measured = report.rates(inside, outside, config.confidence)
+        results.append({"attack": name, "slice": "all", **measured})
+        summary |= report.flat(name.replace(" ", "_"), measured)
+    bound = None
+    if target.is_random:
+        best = next(iter(curves.values()))
+        bound = statistics.epsilon_from_rates(*best, target.delta, config.confidence, config.seed)
+    return Finding(
+        threat_model=THREAT_MODEL,
+        unit="example",
+        epsilon_lower_bound=bound,
+        no_bound_because="a test set may differ from the training set otherwise than by chance",
+        figures={"shadow_models": config.shadow_models, "results": results},
+        summary=summary,
+        curves=curves,
+    )
+
+
+def score(own: np.ndarray, trained: Shadows, kind: str) -> np.ndarray:
+    """Returns LiRA's scores, [n], higher for members.
+
+    Args:
+        own: [n] the target's log odds.
+        trained: The shadow models'.
+        kind: "online" (the log likelihood ratio of a model with the example to one without, by
+            TensorFlow Privacy; equation 3) or "offline" (how far the target lies above models
+            without the example, in their standard deviations; equation 4).
+    """
+    models, size = trained.statistics.shape
+    one_variance = models // 2 < _ENOUGH_FOR_VARIANCE
+    columns = range(size)
+    outside = [trained.statistics[~trained.is_in[:, i], i][:, np.newaxis] for i in columns]
+    if kind == "offline":
+        means = np.array([np.median(part) for part in outside])
+        residuals = [part - mean for part, mean in zip(outside, means, strict=True)]
+        deviations = np.array([np.std(part) for part in outside])
+        if one_variance:
+            deviations = np.full(size, np.std(np.concatenate(residuals)))
+        return stats.norm.logcdf((own - means) / np.maximum(deviations, 1e-30))
+    from tensorflow_privacy.privacy.privacy_tests.membership_inference_attack import advanced_mia
+
+    inside = [trained.statistics[trained.is_in[:, i], i][:, np.newaxis] for i in columns]
+    return -advanced_mia.compute_score_lira(
+        own[:, np.newaxis], inside, outside, option="both", fix_variance=one_variance
+    )

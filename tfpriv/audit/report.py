@@ -1,0 +1,196 @@
+"""audit.json: what an attack measured, what that proves, and whether the claim stands."""
+
+import dataclasses
+import math
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from tfpriv import runs
+from tfpriv.audit import statistics
+from tfpriv.audit.statistics import Estimate
+from tfpriv.runs import json_files
+
+FILE = "audit.json"
+_LINES = (
+    {"color": "#0072B2", "linestyle": "-"},
+    {"color": "#D55E00", "linestyle": "--"},
+    {"color": "#009E73", "linestyle": "-."},
+    {"color": "#CC79A7", "linestyle": ":"},
+    {"color": "#E69F00", "linestyle": "-"},
+    {"color": "#56B4E9", "linestyle": "--"},
+)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Finding:
+    """What an attack found.
+
+    Attributes:
+        threat_model: In words, what the attacker sees.
+        unit: Whose privacy is attacked: "example", "client" or "secret".
+        epsilon_lower_bound: Proved at the confidence, or None where the attack proves none.
+        no_bound_because: A clause, where there is none.
+        figures: What audit.json holds besides, fit for JSON.
+        summary: The most important figures, flat.
+        curves: Scores of members and of others by the attack's name, for the picture.
+    """
+
+    threat_model: str
+    unit: str
+    epsilon_lower_bound: float | None
+    figures: Mapping
+    summary: Mapping
+    no_bound_because: str = ""
+    curves: Mapping[str, tuple[np.ndarray, np.ndarray]] = dataclasses.field(default_factory=dict)
+
+
+def judge(finding: Finding, epsilon: float | None) -> tuple[str, bool]:
+    """Returns the verdict as a sentence, and whether the claim is broken.
+
+    Args:
+        finding: What was found.
+        epsilon: What the run accounts for; None if it claims no privacy.
+    """
+    bound = finding.epsilon_lower_bound
+    claim = "the run claims no privacy" if epsilon is None else f"accounted {epsilon:.4g}"
+    if bound is None:
+        return f"no lower bound on epsilon, as {finding.no_bound_because}; {claim}", False
+    if epsilon is None:
+        return f"audited lower bound {bound:.4g}; {claim}", False
+    if bound > epsilon:
+        return (
+            f"the privacy claim is broken: audited lower bound {bound:.4g} > accounted "
+            f"{epsilon:.4g}",
+            True,
+        )
+    return f"audited lower bound {bound:.4g} <= accounted {epsilon:.4g}", False
+
+
+def write(run: runs.RunDirectory, finding: Finding, head: Mapping, epsilon: float | None) -> bool:
+    """Writes audit.json, summary.json and the pictures; returns whether the claim is broken.
+
+    Args:
+        run: The audit's directory.
+        finding: What was found.
+        head: What audit.json begins with.
+        epsilon: What the audited run accounts for.
+    """
+    verdict, is_broken = judge(finding, epsilon)
+    json_files.write(
+        run.path / FILE,
+        {
+            **head,
+            "unit": finding.unit,
+            "threat_model": finding.threat_model,
+            "epsilon_lower_bound": finding.epsilon_lower_bound,
+            "accounted_epsilon": epsilon,
+            "verdict": verdict,
+            "broken": is_broken,
+            **finding.figures,
+        },
+    )
+    if finding.curves:
+        draw_roc(run.plots_path / "roc.png", finding.curves)
+    run.write_summary(
+        {
+            **{name: head[name] for name in ("attack", "run", "delta", "confidence")},
+            **finding.summary,
+            "epsilon_lower_bound": finding.epsilon_lower_bound,
+            "accounted_epsilon": epsilon,
+            "verdict": verdict,
+            "wall_seconds": runs.seconds_since_process_start(),
+        }
+    )
+    return is_broken
+
+
+def as_text(found: Mapping) -> str:
+    """Returns the figures over all examples and the verdict of audit.json, as lines."""
+    lines = []
+    for result in found.get("results", ()):
+        if result.get("slice", "all") != "all":
+            continue
+        if "repetitions" in result:
+            exposure = _shown(result["median_exposure"], "{:.2f}")
+            lines.append(f"planted {result['repetitions']} times: median exposure {exposure} bits")
+            continue
+        rate = result["tpr_at_fpr_0.01"]
+        line = (
+            f"{result['attack']}: AUC {_shown(result['auc'], '{:.3f}')}, at 1% false positives "
+            f"{_shown(rate, '{:.1%}')} true ones"
+        )
+        if "epsilon" in result:
+            line += f"; epsilon at least {result['epsilon']:.3g}"
+        lines.append(line)
+    for name, result in found.get("estimates", {}).items():
+        estimate = _shown(result["epsilon_estimate"], "{:.3g}")
+        lines.append(f"{name}: epsilon estimated at {estimate}, which is no bound")
+    return "\n".join([*lines, found["verdict"]])
+
+
+def _shown(estimate, form):
+    value, low, high = (form.format(estimate[name]) for name in ("value", "low", "high"))
+    return f"{value} ({low} to {high})"
+
+
+def rates(members: np.ndarray, others: np.ndarray, confidence: float) -> dict:
+    """Returns AUC, advantage and TPR at low FPR of scores, each in its interval; for JSON."""
+    return {
+        "members": len(members),
+        "others": len(others),
+        "auc": plain(statistics.area_under_curve(members, others, confidence)),
+        "advantage": plain(statistics.advantage(members, others, confidence)),
+        **{
+            f"tpr_at_fpr_{rate:g}": plain(
+                statistics.true_positive_rate(members, others, rate, confidence)
+            )
+            for rate in statistics.FALSE_POSITIVE_RATES
+        },
+    }
+
+
+def plain(estimate: Estimate) -> dict[str, float]:
+    """Returns an estimate as a mapping, for JSON."""
+    return dataclasses.asdict(estimate)
+
+
+def flat(name: str, figures: Mapping) -> dict[str, float]:
+    """Returns the values of `rates` without their intervals, each under `name` and its own."""
+    return {
+        f"{name}_{key}": value["value"] for key, value in figures.items() if isinstance(value, dict)
+    }
+
+
+def draw_roc(path, curves: Mapping[str, tuple[np.ndarray, np.ndarray]]) -> None:
+    """Draws ROC curves with both axes logarithmic, beside the line of chance.
+
+    Args:
+        path: The picture.
+        curves: Scores of members and of others, by the name of the attack.
+    """
+    least = 1 / max(len(part) for pair in curves.values() for part in pair)
+    least = 10 ** math.floor(math.log10(least))
+    with runs.drawing(path, height=3.6) as (axes,):
+        for (name, (members, others)), line in zip(_longest(curves), _LINES, strict=False):
+            false, true = statistics.roc(members, others)
+            area = statistics.area_under_curve(members, others).value
+            axes.plot(
+                np.maximum(false, least),
+                np.maximum(true, least),
+                drawstyle="steps-post",
+                label=f"{name} (AUC {area:.3f})",
+                **line,
+            )
+        axes.plot([least, 1], [least, 1], color="#999999", linewidth=0.8, label="chance")
+        axes.set_xscale("log")
+        axes.set_yscale("log")
+        axes.set_xlim(least, 1)
+        axes.set_ylim(least, 1)
+        axes.set_xlabel("False positive rate")
+        axes.set_ylabel("True positive rate")
+        axes.legend(loc="lower right", fontsize=7)
+
+
+def _longest(curves) -> Sequence:
+    return list(curves.items())[: len(_LINES)]

@@ -1,0 +1,346 @@
+"""What attack scores prove: error rates with intervals, and lower bounds on epsilon.
+
+Scores are higher where the attacker believes in membership. All intervals are two-sided and hold at
+least as often as their confidence says; all bounds on epsilon are one-sided.
+"""
+
+import dataclasses
+import math
+from collections.abc import Sequence
+
+import numpy as np
+from scipy import optimize, special, stats
+
+CONFIDENCE = 0.95
+FALSE_POSITIVE_RATES = (0.001, 0.01)
+
+# The guesses that a one-run audit may make, as shares of the canaries. The best is reported, so
+# the confidence is split among them.
+_GUESSED_SHARES = (0.02, 0.05, 0.1, 0.2, 0.4, 0.7, 1.0)
+_LARGEST_EPSILON = 64.0
+
+
+@dataclasses.dataclass(frozen=True)
+class Estimate:
+    """A measured value in its confidence interval."""
+
+    value: float
+    low: float
+    high: float
+
+
+def clopper_pearson(successes: int, trials: int, confidence: float = CONFIDENCE) -> Estimate:
+    """Returns a share in its exact interval (Clopper and Pearson 1934).
+
+    Args:
+        successes: From 0 to `trials`.
+        trials: At least 1.
+        confidence: In (0, 1).
+    """
+    tail = (1 - confidence) / 2
+    low = stats.beta.ppf(tail, successes, trials - successes + 1) if successes else 0.0
+    high = 1.0
+    if successes < trials:
+        high = stats.beta.ppf(1 - tail, successes + 1, trials - successes)
+    return Estimate(successes / trials, float(low), float(high))
+
+
+def median(
+    values: np.ndarray, least: float, largest: float, confidence: float = CONFIDENCE
+) -> Estimate:
+    """Returns the median in the interval of order statistics, which holds for any distribution.
+
+    Args:
+        values: [n], n >= 1.
+        least: The least that a value can be, the interval's end where there are too few values.
+        largest: The largest.
+        confidence: In (0, 1).
+    """
+    ordered = np.concatenate([[least], np.sort(values), [largest]])
+    # Fewer than k values lie below the distribution's median, or above it, each no more often than
+    # half of the error probability.
+    k = int(stats.binom.ppf((1 - confidence) / 2, len(values), 0.5))
+    return Estimate(float(np.median(values)), float(ordered[k]), float(ordered[-1 - k]))
+
+
+def area_under_curve(
+    members: np.ndarray, others: np.ndarray, confidence: float = CONFIDENCE
+) -> Estimate:
+    """Returns the area under the ROC curve, with DeLong's interval on the logit scale.
+
+    DeLong, DeLong and Clarke-Pearson 1988. Where the two do not overlap at all, their variance is 0
+    and the interval is that of the share of ordered pairs among as many as the smaller sample has.
+
+    Args:
+        members: [n] scores of members, n >= 1.
+        others: [m] scores of non-members, m >= 1.
+        confidence: In (0, 1).
+    """
+    n, m = len(members), len(others)
+    ranks = stats.rankdata(np.concatenate([members, others]))
+    above = (ranks[:n] - stats.rankdata(members)) / m
+    below = 1 - (ranks[n:] - stats.rankdata(others)) / n
+    area = float(above.mean())
+    variance = sum(np.var(part, ddof=1) / len(part) for part in (above, below) if len(part) > 1)
+    if variance == 0 or not 0 < area < 1:
+        trials = min(n, m)
+        exact = clopper_pearson(round(area * trials), trials, confidence)
+        return Estimate(area, min(area, exact.low), max(area, exact.high))
+    width = stats.norm.isf((1 - confidence) / 2) * math.sqrt(variance) / (area * (1 - area))
+    logit = math.log(area / (1 - area))
+    low, high = (1 / (1 + math.exp(-(logit + side * width))) for side in (-1, 1))
+    return Estimate(area, low, high)
+
+
+def advantage(members: np.ndarray, others: np.ndarray, confidence: float = CONFIDENCE) -> Estimate:
+    """Returns the largest TPR - FPR over all thresholds (Yeom et al. 2018).
+
+    The interval is that of Dvoretzky, Kiefer and Wolfowitz (with Massart's constant) for both
+    distributions, so it holds for the largest too.
+    """
+    curve = roc(members, others)
+    value = float(np.max(curve[1] - curve[0]))
+    width = sum(
+        math.sqrt(math.log(4 / (1 - confidence)) / (2 * len(part))) for part in (members, others)
+    )
+    return Estimate(value, max(0.0, value - width), min(1.0, value + width))
+
+
+def true_positive_rate(
+    members: np.ndarray, others: np.ndarray, false_positive_rate: float, confidence=CONFIDENCE
+) -> Estimate:
+    """Returns the share of members above the threshold that so few non-members are above.
+
+    The threshold is the least at which the share of non-members at or above it is at most
+    `false_positive_rate`; the interval is Clopper and Pearson's at that threshold.
+    """
+    allowed = math.floor(false_positive_rate * len(others) + 1e-9)
+    # A score counts as positive when it is above that of the first non-member who must not be.
+    threshold = np.sort(others)[::-1][allowed] if allowed < len(others) else -np.inf
+    return clopper_pearson(int(np.sum(members > threshold)), len(members), confidence)
+
+
+def roc(members: np.ndarray, others: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Returns the false and the true positive rates of all thresholds, ascending, from 0 to 1."""
+    thresholds = np.unique(np.concatenate([members, others]))[::-1]
+    rates = (
+        np.searchsorted(np.sort(-scores), -thresholds, side="right") / len(scores)
+        for scores in (others, members)
+    )
+    false, true = (np.concatenate([[0.0], rate]) for rate in rates)
+    return false, true
+
+
+def one_run_epsilon(
+    canaries: int, guesses: int, correct: int, delta: float, confidence: float = CONFIDENCE
+) -> float:
+    """Returns the lower bound on epsilon that the guesses about one run's canaries prove.
+
+    Steinke, Nasr and Jagielski 2023 (arXiv 2305.08846), Theorem 5.2: if training is (epsilon,
+    delta)-DP for adding or removing a canary, so many of the guesses are right with a probability
+    of at most `beta + 2 canaries delta alpha`. The bound is the least epsilon for which that is not
+    below 1 - confidence.
+
+    Args:
+        canaries: m, each of which took part with probability 1/2, independently.
+        guesses: r <= m, how many of them were guessed about.
+        correct: v <= r, how many guesses were right.
+        delta: Of the guarantee, in [0, 1).
+        confidence: In (0, 1).
+
+    Returns:
+        The bound, at least 0.
+    """
+    if not 0 <= correct <= guesses <= canaries:
+        raise ValueError(f"{correct} of {guesses} guesses about {canaries} canaries make no sense.")
+
+    def excess(epsilon):
+        return _chance(canaries, guesses, correct, epsilon, delta) - (1 - confidence)
+
+    if excess(0.0) >= 0:
+        return 0.0
+    if excess(_LARGEST_EPSILON) < 0:
+        return _LARGEST_EPSILON
+    return float(optimize.brentq(excess, 0.0, _LARGEST_EPSILON, xtol=1e-7))
+
+
+def _chance(canaries, guesses, correct, epsilon, delta):
+    """Returns the most probable that `correct` or more guesses are right under (epsilon, delta)."""
+    right = stats.binom(guesses, 1 / (1 + math.exp(-epsilon)))
+    beta = right.sf(correct - 1)
+    if not delta or not correct:
+        return min(1.0, beta)
+    steps = np.arange(1, correct + 1)
+    # P[correct - i <= Binomial < correct] / i, for the i that makes the most of it.
+    alpha = max(0.0, float(np.max(np.cumsum(right.pmf(correct - steps)) / steps)))
+    return min(1.0, beta + 2 * canaries * delta * alpha)
+
+
+def guess_canaries(
+    scores: np.ndarray, coins: np.ndarray, delta: float, confidence: float = CONFIDENCE
+) -> dict[str, float]:
+    """Returns the best bound on epsilon from guessing the extreme scores, and how it came about.
+
+    For several numbers of guesses, the half with the highest scores is guessed in and the half with
+    the lowest out, or as many of the highest in and none out, which is better where a canary that
+    took part may never have been drawn. The confidence is split among all of these, so that the
+    best of them may count.
+
+    Args:
+        scores: [m] of canaries; not finite counts as 0.
+        coins: [m] bool, which of them took part.
+        delta: Of the guarantee.
+        confidence: Of the bound reported.
+
+    Returns:
+        `epsilon`, `guesses`, `correct`.
+    """
+    m = len(scores)
+    order = np.argsort(np.nan_to_num(scores, nan=0.0, posinf=np.inf, neginf=-np.inf), kind="stable")
+    numbers = sorted({max(2, 2 * round(share * m / 2)) for share in _GUESSED_SHARES})
+    numbers = [number for number in numbers if number <= m]
+    # As numbers of canaries guessed out and in.
+    choices = [(number // 2, number // 2) for number in numbers]
+    choices += [(0, number) for number in numbers if number <= m // 2]
+    each = 1 - (1 - confidence) / len(choices)
+    found = []
+    for out, inside in choices:
+        correct = int(np.sum(~coins[order[:out]]) + np.sum(coins[order[m - inside :]]))
+        epsilon = one_run_epsilon(m, out + inside, correct, delta, each)
+        found.append({"epsilon": epsilon, "guesses": out + inside, "correct": correct})
+    return max(found, key=lambda one: one["epsilon"])
+
+
+def epsilon_from_rates(
+    members: np.ndarray,
+    others: np.ndarray,
+    delta: float,
+    confidence: float = CONFIDENCE,
+    seed: int = 0,
+) -> float:
+    """Returns a lower bound on epsilon from independent trials of two neighbouring worlds.
+
+    (epsilon, delta)-DP implies TPR <= e^epsilon FPR + delta and, for the guesses turned around,
+    TNR <= e^epsilon FNR + delta (Kairouz, Oh and Viswanath 2015). Thresholds come from one half of
+    the scores, rates and their Clopper and Pearson bounds from the other; the confidence is split
+    among all that is tried.
+
+    Args:
+        members: [n] scores with the canary, n >= 2.
+        others: [m] scores without it, m >= 2.
+        delta: Of the guarantee.
+        confidence: Of the bound.
+        seed: Decides the halves.
+    """
+    generator = np.random.default_rng(seed)
+    (chosen_in, judged_in), (chosen_out, judged_out) = (
+        np.array_split(generator.permutation(scores), 2) for scores in (members, others)
+    )
+    pooled = np.concatenate([chosen_in, chosen_out])
+    thresholds = np.unique(np.quantile(pooled, _QUANTILES))
+    # Two directions, and two shares in each.
+    each = 1 - (1 - confidence) / (len(thresholds) * 2)
+    best = 0.0
+    for threshold in thresholds:
+        for hits, alarms in (
+            (judged_in > threshold, judged_out > threshold),
+            (judged_out <= threshold, judged_in <= threshold),
+        ):
+            low = clopper_pearson(int(hits.sum()), len(hits), each).low
+            high = clopper_pearson(int(alarms.sum()), len(alarms), each).high
+            if low > delta:
+                best = max(best, math.log((low - delta) / high))
+    return best
+
+
+def normal_parameters(
+    values: np.ndarray, confidence: float = CONFIDENCE
+) -> tuple[Estimate, Estimate]:
+    """Returns mean and standard deviation of a normal sample, by Student's t and chi-squared.
+
+    Args:
+        values: [n], n >= 2, not all alike.
+        confidence: Of each interval.
+    """
+    n, mean, stddev = len(values), float(np.mean(values)), float(np.std(values, ddof=1))
+    tail = (1 - confidence) / 2
+    half = stats.t.isf(tail, n - 1) * stddev / math.sqrt(n)
+    low, high = (stddev * math.sqrt((n - 1) / stats.chi2.isf(at, n - 1)) for at in (tail, 1 - tail))
+    return Estimate(mean, mean - half, mean + half), Estimate(stddev, low, high)
+
+
+def epsilon_between_normals(
+    first: tuple[float, float], second: tuple[float, float], delta: float
+) -> float:
+    """Returns the least epsilon >= 0 at which two normal distributions are (epsilon, delta)-close.
+
+    That is, both hockey-stick divergences are at most delta. Of equal variances it is the analytic
+    Gaussian mechanism's (Balle and Wang 2018). Where one density exceeds e^epsilon times the other
+    is an interval or the outside of one, so both divergences are exact.
+
+    Args:
+        first: Mean and standard deviation, which is positive.
+        second: As `first`.
+        delta: In (0, 1).
+    """
+
+    def excess(epsilon):
+        pairs = ((first, second), (second, first))
+        return max(_hockey_stick(p, q, epsilon) for p, q in pairs) - delta
+
+    if excess(0.0) <= 0:
+        return 0.0
+    high = 1.0
+    while excess(high) > 0:
+        high *= 2
+    return float(optimize.brentq(excess, 0.0, high, xtol=1e-6))
+
+
+def _hockey_stick(p, q, epsilon):
+    """Returns the integral of max(0, p - e^epsilon q) for two normal densities."""
+    (p_mean, p_stddev), (q_mean, q_stddev) = p, q
+    # log p - log q - epsilon = a x^2 + b x + c, with x in standard deviations of p from its mean.
+    shift, ratio = (p_mean - q_mean) / q_stddev, p_stddev / q_stddev
+    a = (ratio**2 - 1) / 2
+    b = ratio * shift
+    c = shift**2 / 2 - math.log(ratio) - epsilon
+
+    def below(x):
+        """The logarithms of the probabilities of less than x, under p and q."""
+        return special.log_ndtr(x), special.log_ndtr(ratio * x + shift)
+
+    def above(x):
+        return special.log_ndtr(-x), special.log_ndtr(-(ratio * x + shift))
+
+    def part(logs):
+        return math.exp(logs[0]) - math.exp(min(epsilon + logs[1], 700.0))
+
+    if abs(a) < 1e-12:
+        if abs(b) < 1e-12:
+            return 0.0
+        return max(0.0, part(above(-c / b) if b > 0 else below(-c / b)))
+    discriminant = b * b - 4 * a * c
+    if discriminant <= 0:
+        # No root: p is above nowhere, as it cannot be everywhere.
+        return 0.0
+    # The stable form of the roots.
+    half = -(b + math.copysign(math.sqrt(discriminant), b)) / 2
+    low, high = sorted((half / a, c / half))
+    if a > 0:
+        return max(0.0, part(below(low)) + part(above(high)))
+    # Inside; from the side where the tails are small, or nothing would be left of their difference.
+    side = above if low + high > 0 else below
+    ends = (low, high) if low + high > 0 else (high, low)
+    p_larger, q_larger = side(ends[0])
+    p_smaller, q_smaller = side(ends[1])
+    return max(
+        0.0, part((_log_difference(p_larger, p_smaller), _log_difference(q_larger, q_smaller)))
+    )
+
+
+def _log_difference(larger, smaller):
+    """Returns log(e^larger - e^smaller)."""
+    return larger + math.log(-math.expm1(smaller - larger)) if smaller < larger else -math.inf
+
+
+_QUANTILES: Sequence[float] = (0.01, 0.05, 0.1, 0.25, 0.5, 0.75, 0.9, 0.95, 0.99)

@@ -1,0 +1,209 @@
+"""The run under audit: its model, its members and others, and what it claims."""
+
+import dataclasses
+import functools
+
+import numpy as np
+import tensorflow as tf
+
+from tfpriv import datasets, models, runs
+from tfpriv.errors import UserError
+
+_BATCH = 1000
+_SHARES_STREAM = 0x7A26
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Examples:
+    """Examples as the model reads them.
+
+    Attributes:
+        features: [n, ...].
+        labels: [n] or [n, length].
+    """
+
+    features: np.ndarray
+    labels: np.ndarray
+
+    def __len__(self):
+        return len(self.labels)
+
+    def __getitem__(self, rows) -> "Examples":
+        return Examples(features=self.features[rows], labels=self.labels[rows])
+
+
+class Target:
+    """A finished run, opened to be attacked.
+
+    Attributes:
+        run: Its directory.
+        flags: Its flags.
+        dataset: Its data set, with its features, whole.
+        recorded: What members.json holds.
+    """
+
+    def __init__(self, path: str, data_dir: str | None = None):
+        """Opens a run.
+
+        Args:
+            path: The run directory.
+            data_dir: The folder of the data; by default the run's.
+
+        Raises:
+            UserError: if there is no such run, it has not ended, it was altered, it is not of a
+                training program, or the data are not what it was trained on.
+        """
+        self.run = runs.RunDirectory.open(path)
+        config = self.run.config
+        self.program = config["program"]
+        if self.program not in ("central", "federated"):
+            raise UserError(
+                f"{self.run.path} is a run of the program {self.program}, which trains no model; "
+                "give a run of central or federated."
+            )
+        self.recorded = runs.seal.read_members(self.run)
+        runs.seal.check(self.run)
+        self.flags = config["flags"]
+        dataset = datasets.load(self.flags["dataset"], data_dir or self.flags["data_dir"])
+        if datasets.canaries.fingerprint(dataset) != self.recorded["data_sha256"]:
+            raise UserError(
+                f"the data set {self.flags['dataset']} is not what {self.run.path} was trained on; "
+                "restore the data, or train again."
+            )
+        features = self.flags.get("features", "none")
+        if features == "dp_pca":  # The model projects its examples itself.
+            features = "none"
+        self.dataset = datasets.with_features(dataset, features, data_dir)
+
+    @property
+    def epsilon(self) -> float | None:
+        """The epsilon that the run accounts for; None if it claims no privacy."""
+        return self.run.privacy["epsilon"]
+
+    @property
+    def delta(self) -> float:
+        """The delta of the claim; 0 without one."""
+        # A run that clips without noise names a delta and claims nothing.
+        return 0.0 if self.epsilon is None else self.run.privacy.get("delta") or 0.0
+
+    @property
+    def is_random(self) -> bool:
+        """Whether a draw decided which examples of the training set took part."""
+        return self.flags.get("train_fraction", 1.0) < 1
+
+    @functools.cached_property
+    def model(self) -> tf.keras.Model:
+        """The trained model."""
+        return tf.keras.models.load_model(self.run.model_path, compile=False)
+
+    @functools.cached_property
+    def objective(self) -> models.Objective:
+        """What the model's outputs mean."""
+        dataset = self.dataset
+        info = models.inspect(
+            self.model,
+            dataset.element_shape,
+            dataset.num_classes,
+            task=dataset.task,
+            input_dtype=dataset.train_features.dtype.name,
+            label_shape=dataset.train_labels.shape[1:],
+        )
+        return models.Objective(task=dataset.task, from_logits=info.from_logits)
+
+    @functools.cached_property
+    def member_rows(self) -> np.ndarray:
+        """Rows of the training set that took part for certain: without canaries, ascending."""
+        return np.delete(self._taken, np.array(self.recorded.get("canaries", ()), np.int64))
+
+    def with_canaries(self) -> datasets.Dataset:
+        """Returns the training set that the run drew from, its canaries in place.
+
+        Raises:
+            UserError: if its canaries are not those that its seed plants.
+        """
+        planted, rows = datasets.canaries.plant(
+            datasets.canaries.take_rows(self.dataset, self._taken),
+            self.flags["audit_canaries"],
+            self.flags["audit_canary_kind"],
+            self.flags["seed"],
+        )
+        if rows.tolist() != self.recorded["canaries"]:
+            raise UserError(f"{self.run.path} was altered: its canaries are not its seed's.")
+        return planted
+
+    @functools.cached_property
+    def _taken(self):
+        fraction = self.flags.get("train_fraction", 1.0)
+        return datasets.canaries.subset_rows(
+            len(self.dataset.train_labels), fraction, self.flags["seed"]
+        )
+
+    def split(self, most: int, seed: int) -> tuple[Examples, Examples, Examples]:
+        """Returns members under attack, as many non-members, and the members not under attack.
+
+        Non-members are training examples that a draw left out, or else test examples.
+
+        Args:
+            most: The largest number of each of the first two.
+            seed: Decides which.
+        """
+        dataset = self.dataset
+        whole = Examples(features=dataset.train_features, labels=dataset.train_labels)
+        others = Examples(features=dataset.test_features, labels=dataset.test_labels)
+        if self.is_random:
+            others = whole[np.delete(np.arange(len(whole)), self._taken)]
+        count = min(most, len(self.member_rows), len(others))
+        generator = np.random.default_rng((seed, _SHARES_STREAM))
+        chosen = np.sort(generator.choice(self.member_rows, count, replace=False))
+        outside = np.sort(generator.choice(len(others), count, replace=False))
+        return whole[chosen], others[outside], whole[np.setdiff1d(self.member_rows, chosen)]
+
+    def outputs(self, examples: Examples) -> np.ndarray:
+        """Returns the model's outputs for examples, [n, ...] float32."""
+        return outputs(self.model, examples.features)
+
+    def losses(self, examples: Examples) -> np.ndarray:
+        """Returns the loss of each example, [n] float64."""
+        return losses(self.model, self.objective, examples)
+
+
+def outputs(model: tf.keras.Model, features: np.ndarray) -> np.ndarray:
+    """Returns a model's outputs, batch by batch."""
+    call = tf.function(functools.partial(model, training=False), reduce_retracing=True)
+    return np.concatenate(
+        [
+            call(tf.constant(features[i : i + _BATCH])).numpy()
+            for i in range(0, len(features), _BATCH)
+        ]
+    )
+
+
+def losses(model: tf.keras.Model, objective: models.Objective, examples: Examples) -> np.ndarray:
+    """Returns the loss of each example, [n] float64."""
+    answers = outputs(model, examples.features)
+    return np.concatenate(
+        [
+            objective.loss(examples.labels[i : i + _BATCH], answers[i : i + _BATCH]).numpy()
+            for i in range(0, len(examples), _BATCH)
+        ]
+    ).astype(np.float64)
+
+
+def log_odds(objective: models.Objective, labels: np.ndarray, answers: np.ndarray) -> np.ndarray:
+    """Returns log(p / (1 - p)) of the right class, [n] float64; for text the mean over positions.
+
+    Carlini et al. 2022 (arXiv 2112.03570), section IV-C, whose distribution over models is close to
+    a normal one. Computed from logits without the cancellation in 1 - p.
+    """
+    logits = answers.astype(np.float64)
+    if not objective.from_logits:
+        logits = np.log(np.maximum(logits, 1e-30))
+    flat = logits.reshape(-1, logits.shape[-1])
+    right = labels.reshape(-1).astype(np.int64)
+    rows = np.arange(len(flat))
+    own = flat[rows, right]
+    flat = flat.copy()
+    flat[rows, right] = -np.inf
+    top = flat.max(axis=1)
+    rest = top + np.log(np.exp(flat - top[:, None]).sum(axis=1))
+    return (own - rest).reshape(len(labels), -1).mean(axis=1)
