@@ -6,7 +6,7 @@ SHELL := /bin/bash
 .ONESHELL:
 .SILENT:
 .DEFAULT_GOAL := help
-.PHONY: help install demo test conformance players lint format lock opacus benchmark reproduce clean FORCE
+.PHONY: help install demo test conformance players power lint format lock opacus benchmark reproduce clean FORCE
 
 uv_version := 0.13.9
 python := .venv/bin/python
@@ -125,6 +125,9 @@ conformance: .venv/installed ## run tf-encrypted's own tests on our ops (4 minut
 
 players: .venv/installed ## run the secure programs across three servers on this machine
 	$(python) -m tests.three_players
+
+power: .venv/installed ## plant mistakes in DP-SGD and count how many the audits find (30 minutes)
+	$(python) -m tests.audit_power
 
 lint: .venv/installed ## run the linter and check the formatting
 	$(python) -m ruff check .
