@@ -60,7 +60,9 @@ _HELPS = {
         "[both]",
         config.VARIANTS,
     ),
-    "processes": Help("With lira: how many models are trained at once. [2]", kind=int),
+    "processes": Help(
+        "With lira: how many models are trained at once. [one for each core]", kind=int
+    ),
     "seed": Help("Decides which examples are attacked, and the shadow models.", kind=int),
     "output_dir": Help("The audit's directory; by default runs/audit-<date>-<time>."),
     "resume": Help(

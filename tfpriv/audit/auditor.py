@@ -1,6 +1,8 @@
 """One audit, from a config to a finished run directory."""
 
+import contextlib
 import dataclasses
+import shutil
 from collections.abc import Mapping
 
 import tensorflow as tf
@@ -9,6 +11,7 @@ from tfpriv import runs
 from tfpriv.audit import canary_clients, lira, membership, one_run, report, secret_sharer
 from tfpriv.audit.config import AuditConfig
 from tfpriv.audit.target import Target
+from tfpriv.errors import UserError
 
 PROGRAM = "audit"
 
@@ -32,7 +35,7 @@ def audit(config: AuditConfig) -> tuple[runs.RunDirectory, bool]:
     """
     tf.get_logger().setLevel("ERROR")
     target = Target(config.run, config.data_dir)
-    with _directory(config, target) as run:
+    with _directory(config, target) as run, _leaving_nothing_if_refused(run):
         finding = _ATTACKS[config.attack](target, config, run)
         head = {
             "attack": config.attack,
@@ -42,6 +45,19 @@ def audit(config: AuditConfig) -> tuple[runs.RunDirectory, bool]:
         }
         is_broken = report.write(run, finding, head, target.epsilon)
     return run, is_broken
+
+
+@contextlib.contextmanager
+def _leaving_nothing_if_refused(run):
+    """Removes the directory again if an attack was refused before it wrote anything."""
+    try:
+        yield
+    except UserError:
+        written = [path for path in run.files() if path.name != "config.json"]
+        if not written:
+            run.close()
+            shutil.rmtree(run.path)
+        raise
 
 
 def _directory(config, target):

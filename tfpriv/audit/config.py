@@ -18,7 +18,6 @@ _DEFAULTS = {
     "max_examples": 1000,
     "shadow_models": 32,
     "lira_variant": "both",
-    "processes": 2,
 }
 
 

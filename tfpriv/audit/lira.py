@@ -1,5 +1,7 @@
 """The likelihood-ratio attack with shadow models (Carlini et al. 2022, arXiv 2112.03570)."""
 
+import os
+
 import numpy as np
 from scipy import stats
 
@@ -52,7 +54,7 @@ def attack(target: Target, config: AuditConfig, run: RunDirectory) -> Finding:
         background,
         run.path / "shadows",
         models=config.shadow_models,
-        processes=config.processes,
+        processes=config.processes or len(os.sched_getaffinity(0)),
         seed=config.seed,
     )
     own = log_odds(target.objective, pool.labels, target.outputs(pool))

@@ -4,6 +4,8 @@ Steinke, Nasr and Jagielski 2023 (arXiv 2305.08846): each canary took part by a 
 own, the attacker guesses the coins, and so many right guesses are improbable under a small epsilon.
 """
 
+import itertools
+
 import numpy as np
 import tensorflow as tf
 
@@ -152,32 +154,28 @@ def _along_gradients(target, canaries):
         for examples, share in ((known, 1.0), (canaries, 0.5)):
             for start in range(0, len(examples), size):
                 part = examples[start : start + size]
-                present = tf.fill([len(part)], share)
-                sums, _ = add_up(part.features, part.labels, present, tf.constant(clip_norm), False)
-                total = [a + b.numpy() for a, b in zip(total, sums, strict=True)]
+                sums, _ = add_up(
+                    part.features, part.labels, tf.ones([len(part)]), tf.constant(clip_norm), False
+                )
+                total = [a + share * b.numpy() for a, b in zip(total, sums, strict=True)]
         return total
 
     scores = np.zeros(len(canaries))
-    before = None
-    for after in runs.trajectory.models(target.run):
-        if before is not None:
+    parts = [
+        canaries[start : start + _CANARY_BATCH] for start in range(0, len(canaries), _CANARY_BATCH)
+    ]
+    stretches = list(itertools.pairwise(runs.trajectory.models(target.run)))
+    with runs.Progress(len(stretches), unit="model") as progress:
+        for number, (before, after) in enumerate(stretches):
             for variable, value in zip(weights, before, strict=True):
                 variable.assign(value)
             moves = [
                 tf.constant(np.stack([(b - a).ravel(), e.ravel()], axis=1))
                 for a, b, e in zip(after, before, explained(), strict=True)
             ]
-            along = np.concatenate(
-                [
-                    project(part.features, part.labels, moves).numpy()
-                    for part in (
-                        canaries[start : start + _CANARY_BATCH]
-                        for start in range(0, len(canaries), _CANARY_BATCH)
-                    )
-                ]
-            )
+            along = np.concatenate([project(p.features, p.labels, moves).numpy() for p in parts])
             scores += _residuals(along[:, 0], along[:, 1])
-        before = after
+            progress.update(number + 1)
     return scores
 
 

@@ -3,6 +3,7 @@
 import dataclasses
 import os
 import pathlib
+import shutil
 import signal
 import subprocess
 import sys
@@ -18,7 +19,7 @@ from tfpriv.errors import UserError
 from tfpriv.runs import json_files
 
 _DESIGN_STREAM = 0xDE51
-_JOB, _POOL = "job.json", "pool.npz"
+_JOB, _POOL, _SCRATCH = "job.json", "pool.npz", "training-"
 _POLL_SECONDS = 0.5
 _LOG_LINES_SHOWN = 5
 
@@ -81,6 +82,8 @@ def train(
         UserError: if a model cannot be trained; with the end of its log.
     """
     folder.mkdir(parents=True, exist_ok=True)
+    for leftover in folder.glob(f"{_SCRATCH}*"):  # Of a process that was killed.
+        shutil.rmtree(leftover)
     is_in = design(models, len(pool), seed)
     with files.replacing(folder / _POOL) as path:
         np.savez(
@@ -190,7 +193,7 @@ def _train_one(folder, pool, job, number):
         test_features=pool["features"][~is_in],
         test_labels=pool["labels"][~is_in],
     )
-    with tempfile.TemporaryDirectory(dir=folder, prefix="training-") as scratch:
+    with tempfile.TemporaryDirectory(dir=folder, prefix=_SCRATCH) as scratch:
         seed = (job["seed"] + 1) * 100_000 + number
         flags = {**job["flags"], "seed": seed, "output_dir": f"{scratch}/run"}
         run = central.run(central.CentralConfig(**flags), dataset=dataset)
