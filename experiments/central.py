@@ -18,7 +18,7 @@ from absl import flags
 
 from experiments import program, secure_evaluation
 from experiments.program import Help
-from tfpriv import central, datasets, models, runs
+from tfpriv import central, datasets, models
 from tfpriv.central import config
 
 _HELPS = {
@@ -161,8 +161,6 @@ def main() -> None:
     config = program.config_from_flags(central.CentralConfig)
     run = central.run(config, secure_evaluation.check_model)
     secure_evaluation.finish(run, config.data_dir)
-    text = (run.path / "privacy.txt").read_text()
-    runs.print_safely(runs.format_summary(run.summary, run.files(), text))
 
 
 program.define_flags(central.CentralConfig, _HELPS)

@@ -17,7 +17,7 @@ from absl import flags
 
 from experiments import program, secure_evaluation
 from experiments.program import Help
-from tfpriv import datasets, federated, models, runs
+from tfpriv import datasets, federated, models
 from tfpriv.federated import config
 
 _HELPS = {
@@ -176,8 +176,6 @@ def main() -> None:
     config = program.config_from_flags(federated.FederatedConfig)
     run = federated.run(config, secure_evaluation.check_model)
     secure_evaluation.finish(run, config.data_dir)
-    text = (run.path / "privacy.txt").read_text()
-    runs.print_safely(runs.format_summary(run.summary, run.files(), text))
 
 
 program.define_flags(federated.FederatedConfig, _HELPS)

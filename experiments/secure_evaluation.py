@@ -57,15 +57,21 @@ def check_model(model) -> None:
 
 
 def finish(run: runs.RunDirectory, data_dir: str | None) -> None:
-    """Evaluates a finished run's model on shares, if asked to, and adds the result to its summary.
+    """Evaluates a trained model on shares, if asked to, and prints the run's summary.
 
-    The evaluation has a run directory of its own, secure_evaluation/ in the run's.
+    The result of the evaluation goes into that summary, too. It has a run directory of its own,
+    secure_evaluation/ in the run's.
 
     Raises:
         UserError: The model or the data do not allow it.
     """
-    if _PROTOCOL.value is None:
-        return
+    if _PROTOCOL.value is not None:
+        _evaluate(run, data_dir)
+    text = (run.path / "privacy.txt").read_text()
+    runs.print_safely(runs.format_summary(run.summary, run.files(), text))
+
+
+def _evaluate(run, data_dir):
     folder = run.path / "secure_evaluation"
     if folder.exists():  # of the run before it was resumed
         shutil.rmtree(folder)

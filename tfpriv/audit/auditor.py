@@ -1,7 +1,6 @@
 """One audit, from a config to a finished run directory."""
 
 import contextlib
-import dataclasses
 import shutil
 from collections.abc import Mapping
 
@@ -35,7 +34,14 @@ def audit(config: AuditConfig) -> tuple[runs.RunDirectory, bool]:
     """
     tf.get_logger().setLevel("ERROR")
     target = Target(config.run, config.data_dir)
-    with _directory(config, target) as run, _leaving_nothing_if_refused(run):
+    directory = runs.RunDirectory.start(
+        config,
+        program=PROGRAM,
+        step_name="attack",
+        seeds={"seed": config.seed},
+        data=target.run.config["data"],
+    )
+    with directory as run, _leaving_nothing_if_refused(run):
         finding = _ATTACKS[config.attack](target, config, run)
         head = {
             "attack": config.attack,
@@ -58,17 +64,3 @@ def _leaving_nothing_if_refused(run):
             run.close()
             shutil.rmtree(run.path)
         raise
-
-
-def _directory(config, target):
-    flags = dataclasses.asdict(config)
-    if config.resume:
-        return runs.RunDirectory.resume(config.output_dir, flags, program=PROGRAM)
-    return runs.RunDirectory.create(
-        config.output_dir,
-        flags,
-        program=PROGRAM,
-        step_name="attack",
-        seeds={"seed": config.seed},
-        data=target.run.config["data"],
-    )

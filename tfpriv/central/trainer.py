@@ -1,6 +1,5 @@
 """Trains a Keras model on one machine, from a config to a finished run directory."""
 
-import dataclasses
 import functools
 import math
 import statistics
@@ -57,7 +56,13 @@ def train(
     session = _Session(config, dataset, plan, steps, model, objective)
     for note in (*info.notes, *session.notes):
         runs.print_safely(f"note: {note}", sys.stderr)
-    with _run_directory(config, dataset) as run:
+    with runs.RunDirectory.start(
+        config,
+        program=PROGRAM,
+        step_name="step",
+        seeds={"seed": config.seed},
+        data=dataset.provenance,
+    ) as run:
         if components:
             components.keep(run)
         session.leave_out(_absent(run, members))
@@ -352,17 +357,3 @@ def _model(config, dataset):
         # State that a forward pass moves would carry the data past the noise.
         models.refuse_moving_state(model)
     return model, models.Objective(task=dataset.task, from_logits=info.from_logits), info
-
-
-def _run_directory(config, dataset):
-    flags = dataclasses.asdict(config)
-    if config.resume:
-        return runs.RunDirectory.resume(config.output_dir, flags, program=PROGRAM)
-    return runs.RunDirectory.create(
-        config.output_dir,
-        flags,
-        program=PROGRAM,
-        step_name="step",
-        seeds={"seed": config.seed},
-        data=dataset.provenance,
-    )

@@ -72,7 +72,10 @@ def train(
     for note in info.notes:
         runs.print_safely(f"note: {note}", sys.stderr)
 
-    with _run_directory(config, dataset) as run, runtime.running(worker):
+    directory = runs.RunDirectory.start(
+        config, program=PROGRAM, seeds={"seed": config.seed}, data=dataset.provenance
+    )
+    with directory as run, runtime.running(worker):
         coins = runs.seal.record_members(run, members, config.audit_canaries)
         population = dataclasses.replace(population, absent=tuple(np.flatnonzero(~coins)))
         datasets.plot_partition(dataset, partition, run.plots_path / "partition.png")
@@ -313,19 +316,6 @@ def _model(config, dataset):
     objective = models.Objective(task=dataset.task, from_logits=info.from_logits)
     rebuild = functools.partial(models.rebuild, *arguments, input_dtype=kind["input_dtype"])
     return rebuild, model, objective, info
-
-
-def _run_directory(config, dataset):
-    flags = dataclasses.asdict(config)
-    if config.resume:
-        return runs.RunDirectory.resume(config.output_dir, flags, program=PROGRAM)
-    return runs.RunDirectory.create(
-        config.output_dir,
-        flags,
-        program=PROGRAM,
-        seeds={"seed": config.seed},
-        data=dataset.provenance,
-    )
 
 
 def _rounds_to_target(columns, target):

@@ -1,6 +1,7 @@
 """The run directory: everything that a run leaves behind, in one place."""
 
 import contextlib
+import dataclasses
 import datetime
 import itertools
 import os
@@ -34,6 +35,24 @@ class RunDirectory:
         self.path = path
         self._lock = held
         self._metrics = None
+
+    @classmethod
+    def start(cls, config, *, program: str, **described) -> "RunDirectory":
+        """Makes the directory of a new run, or opens that to go on with if the config says resume.
+
+        Args:
+            config: A dataclass, whose fields are the program's flags, `output_dir` and `resume`
+                among them.
+            program: The program's name.
+            **described: What else `create` takes.
+
+        Raises:
+            UserError: as `create` and `resume` do.
+        """
+        flags = dataclasses.asdict(config)
+        if config.resume:
+            return cls.resume(config.output_dir, flags, program=program)
+        return cls.create(config.output_dir, flags, program=program, **described)
 
     @classmethod
     def create(
