@@ -91,7 +91,7 @@ def draw(path: pathlib.Path, figure: dict, points: dict) -> None:
     place = {
         str(value): 2 * max(numbers) if value == _NONE else value for value in figure["values"]
     }
-    with runs.drawing(path, height=3.4) as (axes,):
+    with runs.drawing(path, height=4.0) as (axes,):
         for (label, values), style in zip(points.items(), _STYLES, strict=False):
             measured = sorted((place[x], list(seeds.values())) for x, seeds in values.items())
             medians = [statistics.median(ys) for _, ys in measured]
@@ -119,7 +119,7 @@ def draw(path: pathlib.Path, figure: dict, points: dict) -> None:
         axes.set_xlabel(figure["xlabel"])
         axes.set_ylabel(figure["ylabel"])
         axes.set_title(figure["title"], fontsize=9)
-        axes.legend(fontsize=7)
+        axes.figure.legend(loc="outside lower center", ncols=2, fontsize=7)
 
 
 def _run_missing(figure, points, folder, save):
