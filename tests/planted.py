@@ -58,8 +58,9 @@ class _ClippedAfterwards(PrivateStep):
     """The sum is clipped to what the clipped sums could be at most, and no example by itself."""
 
     def _sum(self, features, labels, present):
-        sums, norms = self._clipped_sum(features, labels, present, tf.constant(1e9))
-        sums, _ = tf.clip_by_global_norm(sums, self._expected_size * self.clip_norm)
+        scale = 1 / self._expected_size
+        sums, norms = self._clipped_sum(features, labels, present, tf.constant(1e9), scale=scale)
+        sums, _ = tf.clip_by_global_norm(sums, self.clip_norm)
         return sums, tf.zeros([]), norms
 
 

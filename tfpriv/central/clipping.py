@@ -65,6 +65,7 @@ class ClippedSum:
         present: tf.Tensor,
         clip_norm: tf.Tensor,
         training: bool = True,
+        scale: float = 1.0,
     ) -> tuple[list[tf.Tensor], tf.Tensor]:
         """Returns the clipped sum, and the norms before clipping; for use in a `tf.function`.
 
@@ -75,13 +76,15 @@ class ClippedSum:
             clip_norm: The L2 bound C on one example's gradient. An example counts times
                 min(1, C / norm) (Abadi et al. 2016, Algorithm 1).
             training: Whether layers such as dropout act as in training.
+            scale: What the sum is multiplied by, which costs nothing here.
 
         Returns:
             The sum by trainable weight, and float32 [batch], the norm of each example's gradient;
             0 for padding. Where a norm is not finite the sum means nothing.
         """
         norms, weighted_sum = self._gradients(features, labels, present, training)
-        factors = present * tf.math.divide_no_nan(clip_norm, tf.maximum(norms, clip_norm))
+        factors = tf.math.divide_no_nan(clip_norm, tf.maximum(norms, clip_norm))
+        factors *= scale * present
         return weighted_sum(factors), norms
 
     def _fast(self, features, labels, present, training):

@@ -1,16 +1,24 @@
 """The noise of each mechanism, in units of its own standard deviation, as one flat vector a step.
 
-It comes from Philox with a key and a counter that the operating system drew: TensorFlow's own
+It comes from AES-256 in counter mode under a key that the operating system drew: TensorFlow's own
 unseeded generators start from 32 random bits, and those that a seed reaches from the seed.
 """
 
 import math
 import secrets
+import threading
 from collections.abc import Sequence
 
+import numpy as np
 import tensorflow as tf
+from cryptography.hazmat.primitives import ciphers
+from cryptography.hazmat.primitives.ciphers import algorithms, modes
 
 from tfpriv.privacy import Banded, PrivacyPlan, Tree
+
+_KEY_BYTES, _BLOCK_BYTES = 32, 16
+# The exponent of a float32 in [1, 2), above its 23 bits.
+_ONE, _SHIFT = np.uint32(0x3F800000), np.uint32(9)
 
 
 class IndependentNoise:
@@ -19,21 +27,36 @@ class IndependentNoise:
     def __init__(self, size: int):
         """Takes how many numbers a step needs."""
         self._size = size
-        state = [secrets.randbits(64) - 2**63 for _ in range(3)]
-        self._generator = tf.random.Generator.from_state(state, alg="philox")
+        self._half = (size + 1) // 2
+        self._zeros = bytes(8 * self._half)
+        key, first = secrets.token_bytes(_KEY_BYTES), secrets.token_bytes(_BLOCK_BYTES)
+        self._stream = ciphers.Cipher(algorithms.AES256(key), modes.CTR(first)).encryptor()
+        self._lock = threading.Lock()
 
-    def next(self) -> tf.Tensor:
+    def next(self, scale: tf.Tensor | float = 1.0) -> tf.Tensor:
         """Returns the noise of the next step, float32 [size]; also inside a `tf.function`.
 
-        By Box and Muller's transform over whole vectors, which takes half the time of
+        By Box and Muller's transform over whole vectors, which takes a third of the time of
         TensorFlow's op, with the same 23 bits a number.
+
+        Args:
+            scale: The standard deviation of each number.
         """
-        half = (self._size + 1) // 2
-        uniform = self._generator.uniform([2, half])
-        radius = tf.sqrt(-2.0 * tf.math.log(1.0 - uniform[0]))
+        uniform = tf.numpy_function(self._uniform, [], tf.float32)
+        uniform.set_shape([2, self._half])
+        radius = scale * tf.sqrt(-2.0 * tf.math.log(2.0 - uniform[0]))
         angle = (2.0 * math.pi) * uniform[1]
         both = tf.concat([radius * tf.cos(angle), radius * tf.sin(angle)], axis=0)
         return both[: self._size]
+
+    def _uniform(self):
+        """Returns the next of the stream as numbers in [1, 2), float32 [2, half]."""
+        words = np.empty(2 * self._half + _BLOCK_BYTES // 4, np.uint32)
+        with self._lock:
+            self._stream.update_into(self._zeros, words.view(np.uint8))
+        words >>= _SHIFT
+        words |= _ONE
+        return words[: 2 * self._half].view(np.float32).reshape(2, self._half)
 
     def restart(self) -> None:
         """Does nothing: every step is a fresh start."""
@@ -59,8 +82,8 @@ class TreeNoise:
         # By level, the noise of the last complete node.
         self._nodes = tf.Variable(tf.zeros([levels, size]), trainable=False)
 
-    def next(self) -> tf.Tensor:
-        """Returns the noise of the next step, float32 [size]; also inside a `tf.function`."""
+    def next(self, scale: tf.Tensor | float = 1.0) -> tf.Tensor:
+        """Returns the noise of the next step times `scale`; see `IndependentNoise`."""
         step = self._step.assign_add(1)
         # The step completes a node at each of the levels up to that of its lowest set bit.
         last = tf.bitwise.bitwise_and(step, -step)
@@ -78,7 +101,7 @@ class TreeNoise:
             (0, 1, leaf, tf.zeros_like(leaf)),
         )
         self._nodes.scatter_nd_update([[level]], node[tf.newaxis])
-        return node - replaced
+        return scale * (node - replaced)
 
     def restart(self) -> None:
         """Starts a new tree; no number of the old one comes again."""
@@ -108,12 +131,12 @@ class BandedNoise:
         self._step = tf.Variable(0, dtype=tf.int32, trainable=False)
         self._before = tf.Variable(tf.zeros([len(rest), size]), trainable=False)
 
-    def next(self) -> tf.Tensor:
-        """Returns the noise of the next step, float32 [size]; also inside a `tf.function`."""
+    def next(self, scale: tf.Tensor | float = 1.0) -> tf.Tensor:
+        """Returns the noise of the next step times `scale`; see `IndependentNoise`."""
         fresh = self._fresh.next()
         count = self._rest.shape[0]
         if not count:
-            return self._first * fresh if self._is_inverse else fresh / self._first
+            return scale * (self._first * fresh if self._is_inverse else fresh / self._first)
         step = self._step.assign_add(1) - 1
         # Row r holds what came (step - 1 - r) mod count steps before the last one.
         ages = tf.math.floormod(step - 1 - tf.range(count), count)
@@ -123,7 +146,7 @@ class BandedNoise:
         else:
             noise = kept = (fresh - past) / self._first
         self._before.scatter_nd_update([[tf.math.floormod(step, count)]], kept[tf.newaxis])
-        return noise
+        return scale * noise
 
     def restart(self) -> None:
         """Starts anew; no number that was drawn before comes again."""

@@ -87,31 +87,31 @@ class PrivateStep:
         return norms
 
     def _sum(self, features, labels, present):
-        sums, norms = self._clipped_sum(features, labels, present, self.clip_norm)
+        sums, norms = self._clipped_sum(
+            features, labels, present, self.clip_norm, scale=1 / self._expected_size
+        )
         # A half less each, so that one example moves the sum by a half and not by one.
         within = tf.cast(norms <= self.clip_norm, tf.float32) - 0.5
         return sums, tf.reduce_sum(present * within), norms
 
-    def _release(self, sums, unclipped):
-        noise = None
+    def _release(self, means, unclipped):
+        """Adds the noise to the sums over the expected batch size, and applies them."""
         if self._noise is not None:
-            noise = self._noise.next()
-            deviation = self._noise_multiplier * self.clip_norm
+            deviation = self._noise_multiplier * self.clip_norm / self._expected_size
+            noise = self._noise.next(deviation)
             parts = tf.split(noise[: sum(self._sizes)], self._sizes)
-            sums = [
-                total + deviation * tf.reshape(part, total.shape)
-                for total, part in zip(sums, parts, strict=True)
+            means = [
+                mean + tf.reshape(part, mean.shape) for mean, part in zip(means, parts, strict=True)
             ]
-        gradients = [total / self._expected_size for total in sums]
-        self._optimizer.apply_gradients(zip(gradients, self._weights, strict=True))
+            if self._is_adaptive:
+                unclipped += self._mechanism.count_stddev * noise[-1] / deviation
+        self._optimizer.apply_gradients(zip(means, self._weights, strict=True))
         if self._is_adaptive:
-            self._move_clip(unclipped, noise)
+            self._move_clip(unclipped)
 
-    def _move_clip(self, unclipped, noise):
+    def _move_clip(self, unclipped):
         """Andrew et al. 2021, section 3: the geometric update towards the quantile."""
         mechanism = self._mechanism
-        if noise is not None:
-            unclipped += mechanism.count_stddev * noise[-1]
         share = unclipped / self._expected_size + 0.5
         factor = tf.exp(-mechanism.clip_learning_rate * (share - mechanism.target_quantile))
         self.clip_norm.assign(self.clip_norm * factor)
