@@ -79,6 +79,8 @@ def check(run: RunDirectory) -> None:
         raise UserError(f"{run.path} has not ended: there is no {SEAL}; --resume it.") from error
     except ValueError as error:
         raise UserError(f"{run.path / SEAL} is damaged ({error}); train again.") from error
+    if not isinstance(sealed, dict):
+        raise UserError(f"{run.path / SEAL} is damaged; train again.")
     for name in _SEALED:
         path = run.path / name
         if not path.exists() or sealed.get(name) != files.sha256(path):
