@@ -1,0 +1,87 @@
+import json
+
+import pytest
+
+from tfpriv.errors import UserError
+from tfpriv.runs import RunDirectory, seal
+
+_SEALED = ("config.json", "members.json", "privacy.json", "model.keras")
+
+
+@pytest.fixture(name="run")
+def _run(tmp_path):
+    with RunDirectory.create(tmp_path / "run", {}, program="test") as run:
+        seal.write_members(run, {"train_examples": 10})
+        run.write_privacy({"epsilon": 1.0}, "private")
+        run.model_path.write_bytes(b"a model")
+    return run
+
+
+@pytest.fixture(name="sealed")
+def _sealed(run):
+    seal.write(run)
+    return run
+
+
+def test_run_as_it_was_left_is_taken(sealed):
+    seal.check(sealed)
+    assert seal.read_members(sealed) == {"train_examples": 10}
+
+
+def test_files_that_may_change_are_not_sealed(sealed):
+    sealed.write_summary({"accuracy": 1.0})
+    (sealed.path / "privacy.txt").write_text("other words")
+    seal.check(sealed)
+
+
+@pytest.mark.parametrize("name", _SEALED)
+def test_altered_file_is_named(sealed, name):
+    path = sealed.path / name
+    content = path.read_bytes()
+    # A space is nothing to JSON and something to the seal.
+    path.write_bytes(content + b" ")
+    with pytest.raises(UserError, match=rf"{name} was altered or removed"):
+        seal.check(sealed)
+    path.write_bytes(content)
+    seal.check(sealed)
+
+
+@pytest.mark.parametrize("name", ["config.json", "privacy.json", "model.keras"])
+def test_removed_file_is_named(sealed, name):
+    (sealed.path / name).unlink()
+    with pytest.raises(UserError, match=rf"{name} was altered or removed"):
+        seal.check(sealed)
+
+
+@pytest.mark.parametrize("name", _SEALED)
+def test_file_left_out_of_the_seal_is_named(sealed, name):
+    path = sealed.path / "seal.json"
+    content = json.loads(path.read_text())
+    del content[name]
+    path.write_text(json.dumps(content))
+    with pytest.raises(UserError, match=rf"{name} was altered or removed"):
+        seal.check(sealed)
+
+
+def test_unfinished_run_is_refused(run):
+    with pytest.raises(UserError, match=r"has not ended: there is no seal\.json; --resume it"):
+        seal.check(run)
+
+
+def test_run_without_members_is_refused(sealed):
+    (sealed.path / "members.json").unlink()
+    with pytest.raises(UserError, match=r"there is no members\.json"):
+        seal.check(sealed)
+
+
+@pytest.mark.parametrize("name", ["members.json", "seal.json"])
+def test_damaged_file_is_refused(sealed, name):
+    (sealed.path / name).write_text("{")
+    with pytest.raises(UserError, match=rf"{name} is damaged"):
+        seal.check(sealed)
+
+
+def test_seal_that_is_no_table_is_refused(sealed):
+    (sealed.path / "seal.json").write_text("[]")
+    with pytest.raises(UserError, match="is damaged"):
+        seal.check(sealed)
