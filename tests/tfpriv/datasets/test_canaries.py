@@ -33,7 +33,7 @@ def test_subset_is_so_many_different_rows_ascending(size, fraction, expected):
     rows = canaries.subset_rows(size, fraction, 4)
     assert rows.dtype == np.int64 and len(rows) == expected
     assert np.all(np.diff(rows) > 0)
-    assert 0 <= rows.min() and rows.max() < size
+    assert rows.min() >= 0 and rows.max() < size
 
 
 def test_subset_is_the_seeds():
@@ -97,7 +97,7 @@ def test_canaries_of_text_are_random_ids_that_the_text_has(text):
     planted, rows = canaries.plant(text, 30, "out_of_distribution", 1)
     ids = planted.train_features[rows]
     assert ids.dtype == np.int32
-    assert 0 <= ids.min() and ids.max() <= text.train_features.max()
+    assert ids.min() >= 0 and ids.max() <= text.train_features.max()
     assert np.mean(ids != text.train_features[rows]) > 0.9
     assert len(np.unique(ids)) > 40
 
