@@ -1,5 +1,6 @@
 """The models of a training's evaluations, kept for an audit."""
 
+import zipfile
 from collections.abc import Iterator, Sequence
 
 import numpy as np
@@ -31,5 +32,5 @@ def models(run: RunDirectory) -> Iterator[list[np.ndarray]]:
         try:
             with np.load(path) as content:
                 yield [content[f"arr_{i}"] for i in range(len(content.files))]
-        except (OSError, ValueError, KeyError) as error:
+        except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
             raise UserError(f"{path} is damaged ({error}); train again.") from error
