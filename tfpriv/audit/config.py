@@ -51,6 +51,10 @@ class AuditConfig:
         settings.check_at_least(
             config, {"max_examples": 10, "shadow_models": 4, "processes": 1, "seed": 0}
         )
+        if config.shadow_models and config.shadow_models % 2:
+            raise UserError(
+                f"--shadow_models={config.shadow_models} must be even; half see an example."
+            )
         if not 0.5 <= config.confidence < 1:
             raise UserError(
                 f"--confidence={config.confidence} must be at least 0.5 and below 1; 0.95 is usual."

@@ -39,10 +39,6 @@ def attack(target: Target, config: AuditConfig, run: RunDirectory) -> Finding:
         raise UserError(
             "--attack=lira needs classes, and this run is a regression; use membership."
         )
-    if config.shadow_models % 2:
-        raise UserError(
-            f"--shadow_models={config.shadow_models} must be even; half see an example."
-        )
     members, others, background = target.split(config.max_examples, config.seed)
     pool = Examples(
         features=np.concatenate([members.features, others.features]),
