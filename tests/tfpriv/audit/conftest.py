@@ -21,13 +21,13 @@ def noise():
 
 def line():
     features = np.random.default_rng(1).standard_normal((200, 20)).astype(np.float32)
-    labels = features.sum(axis=1, keepdims=True)
+    labels = features.sum(axis=1)
     return Dataset(name="line", task="regression", num_classes=1,
                    train_features=features[:100], train_labels=labels[:100],
                    test_features=features[100:], test_labels=labels[100:])
 """
 OVERFITTED = {
-    "model": "logistic",
+    "model": "mlp",
     "mechanism": "none",
     "optimizer": "adam",
     "learning_rate": 0.03,

@@ -23,6 +23,7 @@ def test_fields_with_a_meaning_are_filled_in():
         ({"attack": "membership", "processes": 1}, "--processes=1"),
         ({"attack": "one_run", "max_examples": 100}, "--max_examples=100"),
         ({"attack": "lira", "shadow_models": 2}, "--shadow_models=2 is too small"),
+        ({"attack": "lira", "shadow_models": 5}, "--shadow_models=5 must be even"),
         ({"attack": "lira", "processes": 0}, "--processes=0 is too small"),
         ({"max_examples": 9}, "--max_examples=9 is too small"),
         ({"seed": -1}, "--seed=-1 is too small"),
