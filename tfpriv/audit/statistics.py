@@ -187,7 +187,7 @@ def guess_canaries(
     best of them may count.
 
     Args:
-        scores: [m] of canaries; not finite counts as 0.
+        scores: [m] of canaries; NaN counts as 0.
         coins: [m] bool, which of them took part.
         delta: Of the guarantee.
         confidence: Of the bound reported.

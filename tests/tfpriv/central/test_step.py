@@ -123,7 +123,7 @@ def test_count_of_unclipped_examples_moves_the_clip_as_published():
 def test_noise_of_the_count_has_the_scale_that_is_accounted_for():
     _, step = _step(_adaptive())
     moves = []
-    for _ in range(400):
+    for _ in range(1000):  # With 400 the rejections below fail every few runs.
         step.clip_norm.assign(1.0)
         step([_chunk([0], [0])])
         moves.append(np.log(float(step.clip_norm)))
