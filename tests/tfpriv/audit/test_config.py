@@ -6,7 +6,7 @@ from tfpriv.errors import UserError
 
 def test_fields_with_a_meaning_are_filled_in():
     config = AuditConfig(run="runs/x", attack="lira").complete()
-    assert (config.max_examples, config.shadow_models, config.processes) == (1000, 32, 2)
+    assert (config.max_examples, config.shadow_models, config.lira_variant) == (1000, 32, "both")
     assert config.lira_variant == "both"
     config = AuditConfig(run="runs/x", attack="one_run").complete()
     assert config.max_examples is None and config.shadow_models is None
