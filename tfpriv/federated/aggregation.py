@@ -4,8 +4,9 @@ import numpy as np
 import tensorflow as tf
 import tensorflow_federated as tff
 import tensorflow_privacy as tfp
-from tensorflow_privacy.privacy.dp_query import tree_aggregation
+from tensorflow_privacy.privacy.dp_query import quantile_estimator_query
 
+from tfpriv.federated import noise
 from tfpriv.privacy import AdaptiveGaussian, Gaussian, PrivacyPlan, Tree
 
 
@@ -71,13 +72,13 @@ def _mean_of_weighted(update_type):
 def _sum_query(plan, update_type):
     mechanism = plan.mechanism
     if isinstance(mechanism, Gaussian):
-        return tfp.GaussianSumQuery(
+        return noise.GaussianSumQuery(
             l2_norm_clip=mechanism.clip_norm,
             stddev=mechanism.clip_norm * mechanism.noise_multiplier,
         )
     if isinstance(mechanism, AdaptiveGaussian):
         private = bool(mechanism.noise_multiplier)
-        return tfp.QuantileAdaptiveClipSumQuery(
+        return _AdaptiveClipSumQuery(
             initial_l2_norm_clip=mechanism.clip_norm,
             noise_multiplier=mechanism.value_noise_multiplier if private else 0.0,
             target_unclipped_quantile=mechanism.target_quantile,
@@ -90,19 +91,41 @@ def _sum_query(plan, update_type):
     specs = tf.nest.map_structure(
         lambda t: tf.TensorSpec(t.shape, t.dtype.type), tuple(update_type)
     )
+    node_noise = noise.SecretNoise()
+    stddev = mechanism.clip_norm * mechanism.noise_multiplier
     return tfp.TreeResidualSumQuery(
         record_specs=specs,
-        noise_generator=_SecretlySeededNoise(
-            noise_std=mechanism.clip_norm * mechanism.noise_multiplier, specs=specs
+        # Not TFP's own generator: its state holds the seed.
+        noise_generator=lambda: tf.nest.map_structure(
+            lambda spec: stddev * node_noise.draw(spec.shape), specs
         ),
         clip_fn=lambda record, clip: tf.clip_by_global_norm(record, clip)[0],
         clip_value=mechanism.clip_norm,
     )
 
 
-class _SecretlySeededNoise(tree_aggregation.GaussianNoiseGenerator):
-    """TFP's generator seeds itself from the clock, which an observer can guess."""
+class _AdaptiveClipSumQuery(tfp.QuantileAdaptiveClipSumQuery):
+    """TFP's query, of which both noises cannot be found by trying seeds."""
 
-    def initialize(self):
-        seeds = tf.random.uniform((2,), tf.int64.min, tf.int64.max, tf.int64)
-        return self.make_state(seeds, tf.constant(self._noise_std, tf.float32))
+    def __init__(self, initial_l2_norm_clip, noise_multiplier, **quantile):
+        super().__init__(initial_l2_norm_clip, noise_multiplier, **quantile)
+        self._sum_query = noise.GaussianSumQuery(
+            initial_l2_norm_clip, noise_multiplier * initial_l2_norm_clip
+        )
+        self._quantile_estimator_query = _QuantileEstimatorQuery(
+            initial_l2_norm_clip,
+            quantile["target_unclipped_quantile"],
+            quantile["learning_rate"],
+            quantile["clipped_count_stddev"],
+            quantile["expected_num_records"],
+            quantile["geometric_update"],
+        )
+
+
+class _QuantileEstimatorQuery(quantile_estimator_query.QuantileEstimatorQuery):
+    def _construct_below_estimate_query(self, below_estimate_stddev, expected_num_records):
+        # As TFP's: a client adds 1/2 or -1/2 to the count.
+        return tfp.NormalizedQuery(
+            noise.GaussianSumQuery(l2_norm_clip=0.5, stddev=below_estimate_stddev),
+            denominator=expected_num_records,
+        )

@@ -2,9 +2,8 @@
 
 import tensorflow as tf
 import tensorflow_federated as tff
-import tensorflow_privacy as tfp
 
-from tfpriv.federated import client_work
+from tfpriv.federated import client_work, noise
 from tfpriv.federated.local_model import LocalModel
 from tfpriv.privacy import Gaussian
 
@@ -26,7 +25,7 @@ def local_dp_sgd(
         mechanism: Clip and noise.
         expected_batch_size: The mean size of the Poisson-sampled batches.
     """
-    query = tfp.GaussianSumQuery(
+    query = noise.GaussianSumQuery(
         l2_norm_clip=mechanism.clip_norm,
         stddev=mechanism.clip_norm * mechanism.noise_multiplier,
     )

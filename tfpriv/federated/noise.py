@@ -1,0 +1,52 @@
+"""Noise for graphs that TFF runs elsewhere, which cannot keep a generator.
+
+TensorFlow's own unseeded generators start from 32 random bits, and those that a seed reaches from
+the seed: an observer could try them all and subtract the noise.
+"""
+
+import secrets
+
+import tensorflow as tf
+import tensorflow_privacy as tfp
+
+
+class SecretNoise:
+    """Standard normal numbers from Philox, with a secret of the operating system's.
+
+    The secret is a constant of the graphs, and no state, checkpoint or log holds it. What a worker
+    adds to it is public and serves only to start each draw elsewhere: in Philox's 2^192 starts two
+    draws do not meet. So a state that is made twice, or run on from twice, has new noise too.
+    """
+
+    def __init__(self):
+        """Draws the secret."""
+        self._secret = [secrets.randbits(64) - 2**63 for _ in range(3)]
+
+    def draw(self, shape) -> tf.Tensor:
+        """Returns float32 noise of a shape: other numbers each time that the op runs."""
+        # A worker has one stream of these numbers, whatever the graph's seed is. TensorFlow does
+        # not run such an op once for several, nor ahead of time.
+        drawn = tf.raw_ops.NonDeterministicInts(shape=[3], dtype=tf.int64)
+        start = tf.bitcast(tf.constant(self._secret, tf.int64) + drawn, tf.uint64)
+        return tf.raw_ops.StatelessRandomNormalV2(
+            shape=shape, key=start[:1], counter=start[1:], alg=tf.random.Algorithm.PHILOX.value
+        )
+
+
+class GaussianSumQuery(tfp.GaussianSumQuery):
+    """TFP's query with noise that cannot be found by trying seeds."""
+
+    def __init__(self, l2_norm_clip: float, stddev: float):
+        """Takes what TFP's takes: the clip and the noise's standard deviation."""
+        super().__init__(l2_norm_clip, stddev)
+        self._noise = SecretNoise()
+
+    def get_noised_result(self, sample_state, global_state):
+        """Returns the noised sum, TFP's next state and TFP's event of the accounting."""
+        # TFP adds its noise to a sum of no tensors.
+        _, next_state, event = super().get_noised_result((), global_state)
+        noised = tf.nest.map_structure(
+            lambda total: total + global_state.stddev * self._noise.draw(tf.shape(total)),
+            sample_state,
+        )
+        return noised, next_state, event
