@@ -70,6 +70,12 @@ def trial() -> Iterator[Callable[..., Trial]]:
 
 
 @pytest.fixture(scope="session")
+def unshared_trial() -> Callable[..., Trial]:
+    """As `trial`, but each has a process of its own."""
+    return functools.partial(Trial, process.build_process)
+
+
+@pytest.fixture(scope="session")
 def local_model() -> Callable[..., tuple[LocalModel, tf.keras.Model]]:
     """A function (features, labels, builder, task) that makes a model ready for clients.
 
