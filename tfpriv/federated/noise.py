@@ -15,7 +15,8 @@ class SecretNoise:
 
     The secret is a constant of the graphs, and no state, checkpoint or log holds it. What a worker
     adds to it is public and serves only to start each draw elsewhere: in Philox's 2^192 starts two
-    draws do not meet. So a state that is made twice, or run on from twice, has new noise too.
+    draws do not meet. So a state that is made twice, or run on from twice, has new noise too. Only
+    a second worker could repeat the first's public numbers, once in 2^32: build anew for each.
     """
 
     def __init__(self):
