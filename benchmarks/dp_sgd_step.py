@@ -7,7 +7,8 @@ The second writes the results file's table into the README. Opacus takes part wh
 has built its environment.
 
 Every contender runs in a process of its own on one core and one thread. For each model they take
-turns step by step, so that whatever else the machine does hits all alike; medians are compared.
+turns, some steps at a time, so that whatever else the machine does hits all alike; medians are
+compared.
 Optimizer and noise are included. TensorFlow Privacy's optimizers need memory for the Jacobian of a
 batch and get a smaller one where it would not fit.
 

@@ -15,6 +15,8 @@ from opacus import PrivacyEngine
 from torch import nn
 
 _WARM_UP = 3
+# As dp_sgd_contender has them, which this environment cannot import.
+_IN_A_ROW, _LONGEST_SECONDS = 20, 1.0
 
 MODELS = {
     "cnn_tutorial": lambda: nn.Sequential(
@@ -100,11 +102,13 @@ def main() -> None:
         step()
     print("ready", flush=True)
     for _ in sys.stdin:
-        start = time.perf_counter()
-        step()
-        seconds = time.perf_counter() - start
+        start, taken, seconds = time.perf_counter(), 0, 0.0
+        while taken < _IN_A_ROW and seconds < _LONGEST_SECONDS:
+            step()
+            taken += 1
+            seconds = time.perf_counter() - start
         peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e3
-        print(json.dumps({"seconds": seconds, "peak_mb": peak}), flush=True)
+        print(json.dumps({"seconds": seconds / taken, "peak_mb": peak}), flush=True)
 
 
 if __name__ == "__main__":
