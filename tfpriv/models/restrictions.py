@@ -8,6 +8,9 @@ from tfpriv.models import inspection
 
 _SUBSTITUTE = "use GroupNormalization or LayerNormalization, which look at one example at a time"
 
+# Dropout may hide in one draw how examples mix.
+_DRAWS = 10
+
 
 def refuse_example_mixing(model: tf.keras.Model) -> None:
     """Refuses a model in which examples of a batch influence each other.
@@ -109,7 +112,8 @@ def _mixes_examples(model):
     before = model.get_weights()
     mixes = any(_output_moves(model, first, second, training) for training in (False, True))
     if not mixes and first.dtype.is_floating:
-        mixes = _has_gradient_across(model, first)
+        draws = _DRAWS if _is_random(model, first) else 1
+        mixes = any(_has_gradient_across(model, first) for _ in range(draws))
     model.set_weights(before)
     return mixes
 
@@ -120,6 +124,11 @@ def _output_moves(model, first, second, training):
     )
     # A model that is random, as with dropout, differs without mixing; its gradient still tells.
     return np.allclose(outputs, again) and not np.allclose(outputs, changed, atol=1e-6)
+
+
+def _is_random(model, batch):
+    one, other = (model(batch, training=True).numpy() for _ in range(2))
+    return not np.array_equal(one, other)
 
 
 def _has_gradient_across(model, batch):

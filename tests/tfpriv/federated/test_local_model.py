@@ -20,6 +20,7 @@ _CASES = {
     "logistic": (_images(8, 8, 1), _LABELS),
     "2nn": (_images(8, 8, 1), _LABELS),
     "mlp": (_images(5), _LABELS),
+    "mlp_abadi": (_images(5), _LABELS),
     "cnn_mcmahan": (_images(8, 8, 1), _LABELS),
     "cnn_tutorial": (_images(14, 14, 1), _LABELS),
     "cnn_tanh": (_images(14, 14, 1), _LABELS),

@@ -11,7 +11,7 @@ _SEALED = ("config.json", "members.json", "privacy.json", "model.keras")
 @pytest.fixture(name="run")
 def _run(tmp_path):
     with RunDirectory.create(tmp_path / "run", {}, program="test") as run:
-        seal.write_members(run, {"train_examples": 10})
+        seal.record_members(run, {"train_examples": 10}, 0)
         run.write_privacy({"epsilon": 1.0}, "private")
         run.model_path.write_bytes(b"a model")
     return run
