@@ -52,7 +52,8 @@ def measure(count: int) -> dict:
     for mistake in ("none", "empty steps skipped"):
         found = [planted.audited_step(mistake, seed) for seed in range(count)]
         rows.append(_row(mistake, "one step, repeated", found[0][1], [bound for bound, _ in found]))
-    return {"rows": rows, **provenance.surroundings()}
+    made = provenance.surroundings()
+    return {"rows": rows, **{name: made[name] for name in ("versions", "git_commit", "git_dirty")}}
 
 
 def _row(mistake, audit, epsilon, bounds):
