@@ -2,7 +2,7 @@
 
 import dataclasses
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 
 import numpy as np
 
@@ -172,7 +172,7 @@ def draw_roc(path, curves: Mapping[str, tuple[np.ndarray, np.ndarray]]) -> None:
     least = 1 / max(len(part) for pair in curves.values() for part in pair)
     least = 10 ** math.floor(math.log10(least))
     with runs.drawing(path, height=3.6) as (axes,):
-        for (name, (members, others)), line in zip(_longest(curves), _LINES, strict=False):
+        for (name, (members, others)), line in zip(curves.items(), _LINES, strict=False):
             false, true = statistics.roc(members, others)
             area = statistics.area_under_curve(members, others).value
             axes.plot(
@@ -190,7 +190,3 @@ def draw_roc(path, curves: Mapping[str, tuple[np.ndarray, np.ndarray]]) -> None:
         axes.set_xlabel("False positive rate")
         axes.set_ylabel("True positive rate")
         axes.legend(loc="lower right", fontsize=7)
-
-
-def _longest(curves) -> Sequence:
-    return list(curves.items())[: len(_LINES)]

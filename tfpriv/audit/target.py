@@ -70,9 +70,7 @@ class Target:
                 f"the data set {self.flags['dataset']} is not what {self.run.path} was trained on; "
                 "restore the data, or train again."
             )
-        features = self.flags.get("features", "none")
-        if features == "dp_pca":  # The model projects its examples itself.
-            features = "none"
+        features = datasets.features.read_by_model(self.flags)
         self.dataset = datasets.with_features(dataset, features, data_dir)
 
     @property

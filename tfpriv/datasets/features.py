@@ -6,6 +6,7 @@ import io
 import os
 import pathlib
 import sys
+from collections.abc import Mapping
 
 import numpy as np
 
@@ -63,6 +64,15 @@ def with_features(
         _cached(part, folder) for part in (dataset.train_features, dataset.test_features)
     )
     return dataclasses.replace(dataset, train_features=train, test_features=test)
+
+
+def read_by_model(flags: Mapping) -> str:
+    """Returns what to compute of raw examples for the model of a run with these flags.
+
+    A model of dp_pca projects its examples itself.
+    """
+    name = flags.get("features", "none")
+    return "none" if name == "dp_pca" else name
 
 
 def normalized_scattering(images: np.ndarray, progress=None) -> np.ndarray:

@@ -118,7 +118,8 @@ def evaluate(config: InferenceConfig) -> runs.RunDirectory:
     with connected(config.players, trusted_network=config.trusted_network) as parties:
         model, trained_on = load_model(config.model)
         dataset = datasets.load(config.dataset or trained_on.get("dataset"), config.data_dir)
-        dataset = datasets.with_features(dataset, _features_of(trained_on), config.data_dir)
+        features = datasets.features.read_by_model(trained_on)
+        dataset = datasets.with_features(dataset, features, config.data_dir)
         features, labels = _examples(dataset, config.num_examples)
         net = network.from_keras(model, protocol=config.protocol, softmax=config.softmax)
         if net.input_shape != features.shape[1:]:
@@ -189,12 +190,6 @@ def load_model(path: str | os.PathLike) -> tuple[tf.keras.Model, dict]:
             f"{path} cannot be loaded as a Keras model ({reason}); give --model the directory of a "
             "run, or a file that tf.keras.models.load_model reads."
         ) from error
-
-
-def _features_of(trained_on):
-    """Returns what to compute of the examples for a run's model; one of dp_pca projects itself."""
-    name = trained_on.get("features", "none")
-    return "none" if name == "dp_pca" else name
 
 
 def _examples(dataset, count):
