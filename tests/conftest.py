@@ -9,22 +9,34 @@ from tfpriv.datasets import download
 from tfpriv.errors import UserError
 
 _SECURE = pathlib.Path(__file__).parent / "tfpriv" / "secure"
-_WRITERS_FILE = "qmnist-train-labels-idx2-int.gz"
 _SHARED_DATA = pathlib.Path(__file__).parents[2] / "shared" / "data"
 
 
 @pytest.fixture(scope="session")
 def writers_file():
-    """The cached file of MNIST's writers, taken from shared/data beside the checkout if there."""
+    """The cached file of MNIST's writers."""
     from tfpriv.datasets import images
 
-    cached = download.cache_folder() / "qmnist" / _WRITERS_FILE
-    shared = _SHARED_DATA / _WRITERS_FILE
+    return _cached_file(images.WRITERS)
+
+
+@pytest.fixture(scope="session")
+def location_file():
+    """The cached file of Location-30."""
+    from tfpriv.datasets import location
+
+    return _cached_file(location.COLLECTION)
+
+
+def _cached_file(collection):
+    """Returns a collection's one file, taken from shared/data beside the checkout if there."""
+    (name,) = collection.sha256
+    cached, shared = download.cache_folder() / collection.name / name, _SHARED_DATA / name
     if shared.exists() and not cached.exists():
         cached.parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(shared, cached)
     try:
-        download.fetch(images.WRITERS)
+        download.fetch(collection)
     except UserError as error:
         pytest.skip(str(error))
     return cached

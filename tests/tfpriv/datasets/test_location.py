@@ -1,36 +1,18 @@
 import dataclasses
-import pathlib
-import shutil
 
 import numpy as np
 import pytest
 
 from tfpriv import datasets
-from tfpriv.datasets import download, location
+from tfpriv.datasets import location
 from tfpriv.errors import UserError
 
 _FILE = "dataset_location.tgz"
-_SHARED_DATA = pathlib.Path(__file__).parents[4] / "shared" / "data"
 # Of the published file, classes 1 to 30.
 _COUNTS = [
     169, 178, 147, 155, 97, 182, 120, 308, 145, 210, 189, 184, 141, 122, 229,
     110, 176, 128, 180, 254, 228, 117, 158, 170, 139, 139, 155, 152, 149, 179,
 ]  # fmt: skip
-
-
-@pytest.fixture(scope="module")
-def location_file():
-    """The cached file, taken from shared/data beside the checkout if there."""
-    cached = download.cache_folder() / "location30" / _FILE
-    shared = _SHARED_DATA / _FILE
-    if shared.exists() and not cached.exists():
-        cached.parent.mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(shared, cached)
-    try:
-        download.fetch(location.COLLECTION)
-    except UserError as error:
-        pytest.skip(str(error))
-    return cached
 
 
 @pytest.fixture(scope="module")
