@@ -34,7 +34,6 @@ What was tried to make our step faster, on one core at a batch of 256:
 - XLA, in the sketch of this step: 1.5 times slower on the 2NN, 3.5 times on the small CNN.
 """
 
-import datetime
 import json
 import os
 import pathlib
@@ -44,9 +43,8 @@ import sys
 
 from absl import app, flags
 
-from benchmarks.federated_round import processor
+from benchmarks import machine
 from tfpriv import files
-from tfpriv.runs import provenance
 
 MODELS = ("cnn_tutorial", "2nn", "cnn_mcmahan")
 BATCH_SIZE = 256
@@ -170,9 +168,7 @@ def table(results: dict) -> str:
         [
             *lines,
             "",
-            f"One core of {results['processor']}, load average "
-            f"{results['load_average_before'][0]:.1f} before and "
-            f"{results['load_average_after'][0]:.1f} after.",
+            f"One core of {machine.sentence_end(results)}",
         ]
     )
 
@@ -183,16 +179,10 @@ def main(_) -> None:
         results = json.loads(pathlib.Path(_OUTPUT.value).read_text())
         files.replace_between("README.md", "<!-- dp-sgd -->", "<!-- /dp-sgd -->", table(results))
         return
-    results = {
-        "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
-        "processor": processor(),
-        "versions": provenance.versions(),
-        "load_average_before": os.getloadavg(),
-        "measured": [],
-    }
+    results = {**machine.before(), "measured": []}
     for model in MODELS:
         results["measured"] += measure(model)
-    results["load_average_after"] = os.getloadavg()
+    results |= machine.after()
     files.write_text(_OUTPUT.value, json.dumps(results, indent=2) + "\n")
     print(table(results))
 

@@ -34,7 +34,6 @@ import datetime
 import json
 import os
 import pathlib
-import platform
 import statistics
 import subprocess
 import sys
@@ -43,8 +42,8 @@ import tempfile
 import psutil
 from absl import app, flags
 
+from benchmarks import machine
 from tfpriv import files
-from tfpriv.runs import provenance
 
 MODELS = ("2nn", "cnn_mcmahan")
 CONTENDERS = ("ours", "stock_tff", "plain_keras")
@@ -242,14 +241,6 @@ def _quartiles(values):
     return statistics.quantiles(values, n=4, method="inclusive") if values[1:] else values * 3
 
 
-def processor() -> str:
-    """Returns what the processor calls itself."""
-    for line in pathlib.Path("/proc/cpuinfo").read_text().splitlines():
-        if line.startswith("model name"):
-            return line.partition(":")[2].strip()
-    return platform.machine()
-
-
 def _show(model, result):
     print(f"\n{model:17}{'s/round':>10}{'cpu s':>9}{'start s':>9}{'ours/it':>9}{'by cpu':>8}")
     for name, r in result["contenders"].items():
@@ -288,9 +279,7 @@ def table(results: dict) -> str:
     ]
     lines += [
         "",
-        f"Medians of {results['timed_rounds']} rounds on {results['processor']}, load average "
-        f"{results['load_average_before'][0]:.1f} before and "
-        f"{results['load_average_after'][0]:.1f} after.",
+        f"Medians of {results['timed_rounds']} rounds on {machine.sentence_end(results)}",
     ]
     if memory:
         lines += [f"Memory's growth over the last third of many rounds: {', '.join(memory)}."]
@@ -304,11 +293,7 @@ def main(_) -> None:
         files.replace_between("README.md", "<!-- speed -->", "<!-- /speed -->", table(results))
         return
     results = {
-        "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
-        "processor": processor(),
-        "cores_of_the_machine": os.cpu_count(),
-        "versions": provenance.versions(),
-        "load_average_before": os.getloadavg(),
+        **machine.before(),
         "timed_rounds": _ROUNDS.value,
         "rounds": {},
         "memory": {},
@@ -326,7 +311,7 @@ def main(_) -> None:
                 + ", ".join(f"{m:.0f} MB" for m in memory["megabytes"].values())
                 + f"; growth in the last third {memory['growth_in_last_third']:+.1%}"
             )
-    results["load_average_after"] = os.getloadavg()
+    results |= machine.after()
     files.write_text(_OUTPUT.value, json.dumps(results, indent=2) + "\n")
     print(f"\nload average {results['load_average_after'][0]:.1f}; results in {_OUTPUT.value}")
 

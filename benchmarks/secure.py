@@ -1,6 +1,5 @@
 """What the benchmarks of secure computation share: measuring in processes, and the tables."""
 
-import datetime
 import json
 import os
 import pathlib
@@ -8,9 +7,8 @@ import statistics
 import subprocess
 import sys
 
-from benchmarks.federated_round import processor
+from benchmarks import machine
 from tfpriv import files
-from tfpriv.runs import provenance
 
 
 def measure(job: dict, cores: int) -> dict:
@@ -53,19 +51,13 @@ def measure(job: dict, cores: int) -> dict:
 
 def measure_all(jobs: list[dict], path: str) -> dict:
     """Measures all jobs on the cores that each names, prints a line each, and writes the file."""
-    results = {
-        "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
-        "processor": processor(),
-        "versions": provenance.versions(),
-        "load_average_before": os.getloadavg(),
-        "measured": [],
-    }
+    results = {**machine.before(), "measured": []}
     for job in jobs:
         job = dict(job)
         result = measure(job, job.pop("cores"))
         results["measured"].append(result)
         print(describe(result), flush=True)
-    results["load_average_after"] = os.getloadavg()
+    results |= machine.after()
     files.write_text(path, json.dumps(results, indent=2) + "\n")
     return results
 
@@ -120,8 +112,6 @@ def table(results: dict, aims: dict) -> str:
     lines += [
         "",
         "A unit is one stock `tf.matmul` of int64 [6272, 800] x [800, 64] in the same process: "
-        f"{min(units):.3f} to {max(units):.3f} s. On {results['processor']}, load average "
-        f"{results['load_average_before'][0]:.1f} before and "
-        f"{results['load_average_after'][0]:.1f} after.",
+        f"{min(units):.3f} to {max(units):.3f} s. On {machine.sentence_end(results)}",
     ]
     return "\n".join(lines)

@@ -4,6 +4,7 @@ import dataclasses
 import os
 import pathlib
 
+from tfpriv import settings
 from tfpriv.errors import UserError
 
 PROTOCOLS = ("aby3", "securenn")
@@ -29,16 +30,8 @@ class InferenceConfig:
         """Raises UserError if a value is missing, not among the choices or out of range."""
         if not self.model:
             raise UserError("--model is missing; give the directory of a run, or a .keras file.")
-        for name, choices in (("protocol", PROTOCOLS), ("softmax", SOFTMAX)):
-            value = getattr(self, name)
-            if value not in choices:
-                raise UserError(
-                    f"--{name}={value} is not known; choose one of {', '.join(choices)}."
-                )
-        for name in ("num_examples", "batch_size"):
-            value = getattr(self, name)
-            if value is not None and value < 1:
-                raise UserError(f"--{name}={value} is too small; it must be at least 1.")
+        settings.check_choices(self, {"protocol": PROTOCOLS, "softmax": SOFTMAX})
+        settings.check_at_least(self, {"num_examples": 1, "batch_size": 1})
         if not self.players:
             raise UserError(
                 "--players is empty; give local, or a file with the servers' addresses."

@@ -1,14 +1,21 @@
 """What a secure training run is told to do, complete and checked; imports no TensorFlow."""
 
 import dataclasses
-import math
 
+from tfpriv import settings
 from tfpriv.errors import UserError
 
 NETWORKS = ("logistic", "A", "B", "C", "D")
 OPTIMIZERS = ("sgd", "adam", "amsgrad")
 PROTOCOLS = ("aby3",)
 OUTCOMES = ("weights", "predictions")
+
+_CHOICES = {
+    "network": NETWORKS,
+    "optimizer": OPTIMIZERS,
+    "protocol": PROTOCOLS,
+    "outcome": OUTCOMES,
+}
 
 _LEARNING_RATES = {"sgd": 0.01, "adam": 0.001, "amsgrad": 0.001}
 
@@ -60,33 +67,19 @@ class SecureTrainingConfig:
             UserError: if a value is not among the choices or out of range, a field belongs to a
                 choice not made, or the choices do not go together.
         """
-        _check_choices(self)
+        settings.check_choices(self, _CHOICES)
         _check_together(self)
-        filled = dataclasses.asdict(self)
+        filled = settings.fill_in(self, {"momentum": ("optimizer", ("sgd",))}, {"momentum": 0.9})
         if self.network is None and self.model is None:
             filled["network"] = "A"
         if self.learning_rate is None:
             filled["learning_rate"] = _LEARNING_RATES[self.optimizer]
-        if self.optimizer == "sgd" and self.momentum is None:
-            filled["momentum"] = 0.9
         if self.is_private:
             filled["clip_norm"] = 1.0 if self.clip_norm is None else self.clip_norm
             filled["delta"] = 1e-5 if self.delta is None else self.delta
         config = SecureTrainingConfig(**filled)
         _check_numbers(config)
         return config
-
-
-def _check_choices(config):
-    for name, choices in (
-        ("network", NETWORKS),
-        ("optimizer", OPTIMIZERS),
-        ("protocol", PROTOCOLS),
-        ("outcome", OUTCOMES),
-    ):
-        value = getattr(config, name)
-        if value is not None and value not in choices:
-            raise UserError(f"--{name}={value} is not known; choose one of {', '.join(choices)}.")
 
 
 def _check_together(config):
@@ -99,11 +92,6 @@ def _check_together(config):
         raise UserError(
             f"--network={config.network} and --model={config.model} both name what to train; give "
             "one of them."
-        )
-    if config.momentum is not None and config.optimizer != "sgd":
-        raise UserError(
-            f"--momentum={config.momentum} has no meaning with --optimizer={config.optimizer}; "
-            "leave it out, or choose --optimizer=sgd."
         )
     if config.target_epsilon is not None and config.noise_multiplier is not None:
         raise UserError("--target_epsilon and --noise_multiplier decide the same; give one.")
@@ -122,21 +110,11 @@ def _check_together(config):
 
 
 def _check_numbers(config):
-    for name, lowest in (
-        ("batch_size", 1),
-        ("epochs", 1),
-        ("max_steps", 1),
-        ("eval_every", 1),
-        ("seed", 0),
-    ):
-        value = getattr(config, name)
-        if value is not None and value < lowest:
-            raise UserError(f"--{name}={value} is too small; it must be at least {lowest}.")
-    for name in ("learning_rate", "clip_norm", "target_epsilon", "noise_multiplier"):
-        value = getattr(config, name)
-        if value is not None and not (value > 0 and math.isfinite(value)):
-            raise UserError(f"--{name}={value} must be a number above 0.")
-    if config.momentum is not None and not 0 <= config.momentum < 1:
-        raise UserError(f"--momentum={config.momentum} must be at least 0 and below 1.")
-    if config.delta is not None and not 0 < config.delta < 1:
-        raise UserError(f"--delta={config.delta} must be above 0 and below 1.")
+    settings.check_at_least(
+        config, {"batch_size": 1, "epochs": 1, "max_steps": 1, "eval_every": 1, "seed": 0}
+    )
+    settings.check_positive(
+        config, ("learning_rate", "clip_norm", "target_epsilon", "noise_multiplier")
+    )
+    settings.check_momentum(config, ("momentum",))
+    settings.check_delta(config)
