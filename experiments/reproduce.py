@@ -5,7 +5,7 @@
   python -m experiments.reproduce --write_table
 
 Each seed is a run of its own, one after another, with its run directory and its output in
-runs/reproduce/. The row then goes into the paper's results.json, and into the README by
+runs/reproduce/. The row then goes into the paper's results.json, and into docs/results.md by
 --write_table. The exit status is 0 when the row is reached, 1 when it is not.
 """
 
@@ -28,12 +28,14 @@ SEEDS = flags.DEFINE_list("seeds", ["0"], "The seeds to run it with, one run eac
 _WRITE_TABLE = flags.DEFINE_boolean(
     "write_table",
     False,
-    f"Write the results of all papers into --readme, between {results.BEGIN} and {results.END}.",
+    f"Write the results of all papers into --table, between {results.BEGIN} and {results.END}.",
 )
 PRESETS_DIR = flags.DEFINE_string(
     "presets_dir", str(ROOT / "experiments" / "presets"), "The folder of papers."
 )
-_README = flags.DEFINE_string("readme", str(ROOT / "README.md"), "The file for --write_table.")
+_TABLE = flags.DEFINE_string(
+    "table", str(ROOT / "docs" / "results.md"), "The file for --write_table."
+)
 
 
 def main() -> None:
@@ -59,7 +61,7 @@ def main() -> None:
         is_reached = results.reached(result)
         runs.print_safely("\n".join([*results.header(), *results.lines(row, result)]))
     if _WRITE_TABLE.value:
-        results.write_table(pathlib.Path(_README.value), presets)
+        results.write_table(pathlib.Path(_TABLE.value), presets)
     if not is_reached:
         sys.exit(NOT_REACHED)
 

@@ -1,4 +1,4 @@
-"""results.json of each paper, and the table of the README that is made from them."""
+"""results.json of each paper, and the table of docs/results.md that is made from them."""
 
 import pathlib
 from collections.abc import Iterable, Mapping
@@ -129,13 +129,13 @@ def header() -> list[str]:
     return [_cells(_COLUMNS), _cells(["---"] * len(_COLUMNS))]
 
 
-def write_table(readme: pathlib.Path, presets: pathlib.Path) -> None:
+def write_table(page: pathlib.Path, presets: pathlib.Path) -> None:
     """Replaces the table between the two markers in a Markdown file.
 
     Raises:
         UserError: if the file is not there or does not hold each marker once, in order.
     """
-    files.replace_between(readme, BEGIN, END, table(presets))
+    files.replace_between(page, BEGIN, END, table(presets))
 
 
 def _refuse_other_checks(presets, paper, name, row, result):

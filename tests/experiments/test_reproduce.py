@@ -119,15 +119,15 @@ def test_real_run_that_misses_ends_with_1_and_says_by_how_much(tmp_path):
 
 def test_row_that_is_reached_ends_with_0_and_stands_in_the_table(tmp_path):
     workplace = Workplace(tmp_path)
-    readme = tmp_path / "README.md"
-    readme.write_text("<!-- results -->\n<!-- /results -->\n")
+    page = tmp_path / "results.md"
+    page.write_text("<!-- results -->\n<!-- /results -->\n")
     status, output, errors = workplace.reproduce(
-        "--preset=paper2020/row", "--seeds=0,1,2", "--write_table", f"--readme={readme}"
+        "--preset=paper2020/row", "--seeds=0,1,2", "--write_table", f"--table={page}"
     )
     assert (status, errors) == (0, "")
     line = "| Row row (`row`) | rounds_to_target | 81 | at most 81 | 81 | 3 | reached |"
     assert output.splitlines()[-1] == line
-    assert line in readme.read_text()
+    assert line in page.read_text()
     (check,) = workplace.results()["row"]["checks"]
     assert check["values"] == {"0": 80, "1": 81, "2": 82}
     logs = tmp_path.glob("runs/reproduce/paper2020/row-*/seed_*.log")
@@ -187,7 +187,7 @@ def test_damaged_results_stop_the_program_before_it_trains(tmp_path):
         (["--preset=paper2020/row", "--seeds=1,1"], "--seeds=1,1 must be"),
         (["--preset=paper2020/row", "--seeds=-1"], "--seeds=-1 must be"),
         (["--preset=paper2020/row", "--seeds="], "--seeds= must be"),
-        (["--write_table", "--readme=none.md"], "there is no none.md"),
+        (["--write_table", "--table=none.md"], "there is no none.md"),
     ],
 )
 def test_what_cannot_be_done_is_said_in_a_sentence(tmp_path, flags, message):

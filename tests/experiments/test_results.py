@@ -160,13 +160,13 @@ def test_row_that_most_seeds_never_reach_says_so(presets):
 
 
 def test_table_replaces_what_is_between_the_markers_and_nothing_else(presets, tmp_path):
-    readme = tmp_path / "README.md"
-    readme.write_text("before\n<!-- results -->\nold\n<!-- /results -->\nafter é\n")
+    page = tmp_path / "results.md"
+    page.write_text("before\n<!-- results -->\nold\n<!-- /results -->\nafter é\n")
     table = results.table(presets)
     for _ in range(2):
-        results.write_table(readme, presets)
+        results.write_table(page, presets)
         expected = f"before\n<!-- results -->\n\n{table}\n\n<!-- /results -->\nafter é\n"
-        assert readme.read_text() == expected
+        assert page.read_text() == expected
 
 
 @pytest.mark.parametrize(
@@ -179,13 +179,13 @@ def test_table_replaces_what_is_between_the_markers_and_nothing_else(presets, tm
     ],
 )
 def test_file_without_the_two_markers_is_left_as_it_is(presets, tmp_path, text):
-    readme = tmp_path / "README.md"
-    readme.write_text(text)
+    page = tmp_path / "results.md"
+    page.write_text(text)
     with pytest.raises(UserError, match="must hold the lines"):
-        results.write_table(readme, presets)
-    assert readme.read_text() == text
+        results.write_table(page, presets)
+    assert page.read_text() == text
 
 
-def test_missing_readme_is_named(presets, tmp_path):
-    with pytest.raises(UserError, match=r"no .*README\.md"):
-        results.write_table(tmp_path / "README.md", presets)
+def test_missing_page_is_named(presets, tmp_path):
+    with pytest.raises(UserError, match=r"no .*results\.md"):
+        results.write_table(tmp_path / "results.md", presets)
