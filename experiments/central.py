@@ -84,8 +84,9 @@ _HELPS = {
         config.SAMPLERS,
     ),
     "clipping": Help(
-        "With --mechanism=dpsgd: fixed, or adaptive (the clip follows a quantile, which has its "
-        "share of the noise; Andrew et al. 2021). [fixed]",
+        "With --mechanism=dpsgd: fixed, adaptive (the clip follows a quantile, which has its share "
+        "of the noise; Andrew et al. 2021) or per_layer (each of the L layers with weights is "
+        "clipped by itself, to --clip_norm over the root of L; McMahan et al. 2018). [fixed]",
         config.CLIPPINGS,
     ),
     "clip_norm": Help(

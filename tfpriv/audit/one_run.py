@@ -130,7 +130,12 @@ def _along_gradients(target, canaries):
     model, objective = _copy(target), target.objective
     weights = model.trainable_weights
     known, clip_norm = _known(target), target.flags["clip_norm"] or _NO_CLIP
-    clipped_sum = ClippedSum(model, objective, (canaries.features, canaries.labels))
+    clipped_sum = ClippedSum(
+        model,
+        objective,
+        (canaries.features, canaries.labels),
+        per_layer=target.flags["clipping"] == "per_layer",
+    )
     add_up = tf.function(clipped_sum, reduce_retracing=True, autograph=False)
 
     def gradient(example):

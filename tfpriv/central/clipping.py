@@ -7,11 +7,13 @@ left out; with dropout it would also draw other masks than those whose norms wer
 """
 
 import contextlib
+import dataclasses
+import math
 
 import numpy as np
 import tensorflow as tf
 
-from tfpriv.central.layer_rules import RULES, Materialized
+from tfpriv.central.layer_rules import RULES, Materialized, PerExample
 from tfpriv.models import Objective
 
 # The general way holds each example's whole gradient.
@@ -29,7 +31,9 @@ class ClippedSum:
         notes: Sentences to show the user.
     """
 
-    def __init__(self, model: tf.keras.Model, objective: Objective, examples):
+    def __init__(
+        self, model: tf.keras.Model, objective: Objective, examples, *, per_layer: bool = False
+    ):
         """Chooses the fast way or the general one.
 
         Args:
@@ -37,8 +41,12 @@ class ClippedSum:
             objective: What the outputs mean.
             examples: Some (features, labels) of the training set, on which the fast way is checked
                 against plain gradients of one example each.
+            per_layer: Whether each of the L layers with weights is clipped by itself, to the clip
+                over the root of L (McMahan et al. 2018, arXiv 1710.06963, Algorithm 1,
+                PerLayerClip, with equal parts).
         """
         self._model = model
+        self._per_layer = per_layer
         self._objective = objective
         self.notes = ()
         self.largest_batch = None
@@ -74,7 +82,8 @@ class ClippedSum:
             labels: [batch] or [batch, length].
             present: float32 [batch], 1 for an example and 0 for padding, which counts nothing.
             clip_norm: The L2 bound C on one example's gradient. An example counts times
-                min(1, C / norm) (Abadi et al. 2016, Algorithm 1).
+                min(1, C / norm) (Abadi et al. 2016, Algorithm 1), or layer by layer times
+                min(1, C / sqrt(L) / norm of that layer's part).
             training: Whether layers such as dropout act as in training.
             scale: What the sum is multiplied by, which costs nothing here.
 
@@ -82,10 +91,26 @@ class ClippedSum:
             The sum by trainable weight, and float32 [batch], the norm of each example's gradient;
             0 for padding. Where a norm is not finite the sum means nothing.
         """
-        norms, weighted_sum = self._gradients(features, labels, present, training)
-        factors = tf.math.divide_no_nan(clip_norm, tf.maximum(norms, clip_norm))
-        factors *= scale * present
-        return weighted_sum(factors), norms
+        parts = self._gradients(features, labels, present, training)
+        squares = [part.rows.squared_norms() for part in parts]
+        norms = tf.sqrt(tf.add_n(squares))
+        if self._per_layer:
+            bound = clip_norm / math.sqrt(len(parts))
+            factors = [_factors(tf.sqrt(square), bound) for square in squares]
+        else:
+            factors = [_factors(norms, clip_norm)] * len(parts)
+        return self._weighted_sum(parts, [f * (scale * present) for f in factors]), norms
+
+    def _weighted_sum(self, parts, factors):
+        """Returns by trainable weight the sum of the examples' gradients, each times a factor."""
+        sums = {}
+        for part, own in zip(parts, factors, strict=True):
+            for weight, total in zip(part.weights, part.rows.weighted_sum(own), strict=True):
+                sums[weight.ref()] = total
+        return [
+            sums[v.ref()] if v.ref() in sums else tf.zeros(v.shape)
+            for v in self._model.trainable_weights
+        ]
 
     def _fast(self, features, labels, present, training):
         model = self._model
@@ -99,39 +124,36 @@ class ClippedSum:
             [taps[unit].watched for unit in units],
             unconnected_gradients=tf.UnconnectedGradients.ZERO,
         )
-        rows = [
-            taps[unit].per_example(gradients) for unit, gradients in zip(units, found, strict=True)
+        return [
+            _Part(unit.trainable_weights, taps[unit].per_example(gradients))
+            for unit, gradients in zip(units, found, strict=True)
         ]
-        norms = tf.sqrt(tf.add_n([row.squared_norms() for row in rows]))
-
-        def weighted_sum(factors):
-            sums = {}
-            for unit, row in zip(units, rows, strict=True):
-                for weight, total in zip(
-                    unit.trainable_weights, row.weighted_sum(factors), strict=True
-                ):
-                    sums[weight.ref()] = total
-            return [
-                sums[v.ref()] if v.ref() in sums else tf.zeros(v.shape)
-                for v in model.trainable_weights
-            ]
-
-        return norms, weighted_sum
 
     def _general(self, features, labels, present, training):
         def gradient(example):
             return self._gradient_of_one(*example, training)
 
-        return _of_materialized(tf.vectorized_map(gradient, (features, labels, present)))
+        return self._by_layer(tf.vectorized_map(gradient, (features, labels, present)))
 
     def _one_by_one(self, features, labels, present, training):
         def gradient(example):
             return self._gradient_of_one(*example, training)
 
         specs = [tf.TensorSpec(v.shape, v.dtype) for v in self._model.trainable_weights]
-        return _of_materialized(
+        return self._by_layer(
             tf.map_fn(gradient, (features, labels, present), fn_output_signature=specs)
         )
+
+    def _by_layer(self, gradients):
+        weights = self._model.trainable_weights
+        owners = _owners(self._model)
+        parts = {}
+        for weight, rows in zip(weights, gradients, strict=True):
+            parts.setdefault(owners.get(weight.ref()), []).append((weight, rows))
+        return [
+            _Part([weight for weight, _ in part], Materialized([rows for _, rows in part]))
+            for part in parts.values()
+        ]
 
     def _gradient_of_one(self, feature, label, present, training):
         weights = self._model.trainable_weights
@@ -185,10 +207,9 @@ class ClippedSum:
             autograph=False,
         )
         def measure(features, labels):
-            norms, weighted_sum = self._gradients(
-                features, labels, tf.ones_like(weights), training=False
-            )
-            return [norms, *weighted_sum(weights)]
+            parts = self._gradients(features, labels, tf.ones_like(weights), training=False)
+            norms = tf.sqrt(tf.add_n([part.rows.squared_norms() for part in parts]))
+            return [norms, *self._weighted_sum(parts, [weights] * len(parts))]
 
         return measure(features, labels)
 
@@ -197,10 +218,26 @@ class _NoRuleError(Exception):
     """Says why a model's per-example gradients cannot be had by layer rules."""
 
 
-def _of_materialized(gradients):
-    """Returns norms and the weighted sum of gradients that each have shape [batch, ...]."""
-    rows = Materialized(gradients)
-    return tf.sqrt(rows.squared_norms()), rows.weighted_sum
+@dataclasses.dataclass(frozen=True)
+class _Part:
+    """The per-example gradients of one layer's own weights."""
+
+    weights: list[tf.Variable]
+    rows: PerExample
+
+
+def _factors(norms, bound):
+    """Returns min(1, bound / norm)."""
+    return tf.math.divide_no_nan(bound, tf.maximum(norms, bound))
+
+
+def _owners(model):
+    """Returns a number for the layer that holds a weight directly, by the weight's reference."""
+    return {
+        weight.ref(): number
+        for number, layer in enumerate(model._flatten_layers())
+        for weight in layer._trainable_weights
+    }
 
 
 def _units(model):

@@ -11,7 +11,7 @@ from tfpriv.privacy.mechanisms import FACTORIZATIONS
 FEATURES = (*features.NAMES, "dp_pca")
 OPTIMIZERS = ("sgd", "momentum", "adam", "adagrad")
 MECHANISMS = ("dpsgd", "tree", "banded", "none")
-CLIPPINGS = ("fixed", "adaptive")
+CLIPPINGS = ("fixed", "adaptive", "per_layer")
 SAMPLERS = ("poisson", "shuffled", "cyclic_poisson")
 
 _PRIVATE = ("dpsgd", "tree", "banded")

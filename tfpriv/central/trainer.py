@@ -172,7 +172,12 @@ class _Session:
         if not config.is_private:
             self._step = PlainStep(model, self._optimizer, objective)
             return
-        clipped_sum = ClippedSum(model, objective, (self._features, self._labels))
+        clipped_sum = ClippedSum(
+            model,
+            objective,
+            (self._features, self._labels),
+            per_layer=config.clipping == "per_layer",
+        )
         self.notes += clipped_sum.notes
         self._step = PrivateStep(model, self._optimizer, clipped_sum, plan)
         self._batches = Batches(

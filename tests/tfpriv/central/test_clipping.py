@@ -174,6 +174,45 @@ def test_what_has_no_rule_goes_the_general_way_and_says_so(name, batch):
     _assert_equal(sums, wanted)
 
 
+@pytest.mark.parametrize(
+    ("build", "layer_of_weight"),
+    [
+        (FAST["stacked"], [0, 0, 1, 1]),
+        (FAST["nested"], [0, 0, 1, 1]),
+        (FAST["a layer of layers"], [0, 0, 1, 1]),
+        (FAST["partly frozen"], [0, 0, 1, 1]),
+        (FAST["without bias"], [0]),
+        (_shared, [0, 0, 1, 1]),
+        (GENERAL["own layer"][0], [0, 1, 1]),
+    ],
+)
+@pytest.mark.parametrize("clip_norm", [0.7, 3.0, 1e6])
+def test_per_layer_clips_each_layer_to_its_part(build, layer_of_weight, clip_norm, batch):
+    model = _built(build, batch)
+    clipped_sum = ClippedSum(model, OBJECTIVE, batch, per_layer=True)
+    sums, norms = _run(clipped_sum, batch, clip_norm)
+    bound = clip_norm / np.sqrt(max(layer_of_weight) + 1)
+    wanted = [np.zeros(v.shape) for v in model.trainable_weights]
+    for i, norm in enumerate(norms):
+        gradients, (whole,) = _naive(model, [part[i : i + 1] for part in batch], np.inf)
+        assert norm == pytest.approx(whole, rel=1e-4)
+        for layer in set(layer_of_weight):
+            own = [j for j, of in enumerate(layer_of_weight) if of == layer]
+            size = np.sqrt(sum(np.sum(gradients[j] ** 2) for j in own))
+            for j in own:
+                wanted[j] += gradients[j] * (bound / max(size, bound))
+    _assert_equal(sums, wanted)
+
+
+def test_per_layer_lets_no_example_beyond_the_clip(batch):
+    model = _built(FAST["convolutions"], batch)
+    clipped_sum = ClippedSum(model, OBJECTIVE, batch, per_layer=True)
+    for i in range(len(batch[0])):
+        sums, _ = _run(clipped_sum, tuple(part[i : i + 1] for part in batch), 0.01)
+        size = np.sqrt(sum(np.sum(np.square(s, dtype=np.float64)) for s in sums))
+        assert size <= 0.01 * (1 + 1e-5)
+
+
 def test_no_example_counts_more_than_the_clip(batch):
     model = _built(FAST["stacked"], batch)
     clipped_sum = ClippedSum(model, OBJECTIVE, batch)
