@@ -2,8 +2,10 @@
 
 import dataclasses
 import os
+import pathlib
 import signal
 import sys
+import time
 from collections.abc import Callable, Mapping
 
 from absl import app, flags, logging
@@ -70,17 +72,66 @@ def run(main: Callable[[], None], *, resumes: bool = False) -> None:
     if len(arguments) > 1:
         _stop(f"{arguments[1]!r} is not a flag; write --name=value.", 2)
     try:
+        if signal.getsignal(signal.SIGINT) is _leave:
+            signal.signal(signal.SIGINT, signal.default_int_handler)
         main()
     except KeyboardInterrupt:
-        hint = "; go on with --resume and the same flags" if resumes else ""
-        _stop(f"interrupted{hint}.", INTERRUPTED)
+        _stop(f"interrupted{_how_to_go_on() if resumes else ''}.", INTERRUPTED)
     except UserError as error:
         _stop(str(error), 2)
 
 
+def _how_to_go_on():
+    """Returns the hint for what was interrupted; empty before there is a run."""
+    given = flags.FLAGS["output_dir"].value
+    if given:
+        there = (pathlib.Path(given).expanduser() / "config.json").exists()
+        return "; go on with --resume and the same flags" if there else ""
+    made = [path for path in pathlib.Path("runs").glob("*") if _is_ours(path)]
+    if made:
+        return f"; go on with --resume --output_dir={made[0]} and the same flags"
+    return ""
+
+
+def _is_ours(path):
+    """Says whether a folder holds a run of this process."""
+    from tfpriv import runs  # Late: numpy, which it imports, takes a while.
+    from tfpriv.runs import lock
+
+    try:
+        locked = path / lock.FILE_NAME
+        # Processes of other containers may have had our number.
+        is_new = locked.stat().st_mtime > time.time() - runs.seconds_since_process_start()
+        is_own = locked.read_text() == f"{os.getpid()}\n"
+        return is_new and is_own and (path / "config.json").exists()
+    except OSError:
+        return False
+
+
 def _stop(message, status):
+    _say(message)
+    sys.exit(status)
+
+
+def _say(message):
     try:
         print(f"error: {message}", file=sys.stderr, flush=True)
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stderr.fileno())
-    sys.exit(status)
+
+
+def _leave(*_):
+    _say("interrupted.")
+    # No exception: a compiled module that is being imported makes an error of its own of it.
+    os._exit(INTERRUPTED)
+
+
+def _is_starting():
+    spec = getattr(sys.modules["__main__"], "__spec__", None)
+    return spec is not None and spec.name.startswith(f"{__package__}.")
+
+
+# Until `run`, a program imports what it needs, for a second; Ctrl-C would end that in a traceback.
+# Where it is ignored, as in a shell's background, it stays so.
+if _is_starting() and signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+    signal.signal(signal.SIGINT, _leave)

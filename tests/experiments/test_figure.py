@@ -1,6 +1,7 @@
 """A figure's points are run once each, kept, and drawn."""
 
 import json
+import os
 import pathlib
 import subprocess
 import sys
@@ -26,21 +27,36 @@ FIGURE = {
 def _presets(tmp_path):
     folder = tmp_path / "presets" / "paper2020"
     folder.mkdir(parents=True)
-    (folder / "figures.json").write_text(json.dumps({"curve": FIGURE}))
+    _describe(folder.parent)
     return folder.parent
 
 
-def _figure(presets, *more, figure="paper2020/curve"):
+def _describe(presets, **changes):
+    figure = {key: item for key, item in (FIGURE | changes).items() if item is not None}
+    (presets / "paper2020" / "figures.json").write_text(json.dumps({"curve": figure}))
+
+
+def _refused(done):
+    """Returns the one sentence of a program that was refused."""
+    assert done.returncode == 2, done.stderr
+    (line,) = done.stderr.splitlines()
+    return line
+
+
+def _figure(presets, *more, figure="paper2020/curve", folder=None, cwd=None):
     command = [sys.executable, "-m", "experiments.figure", f"--figure={figure}", *more]
-    command += [f"--presets_dir={presets}", f"--figure_dir={presets.parent}"]
+    command += [f"--presets_dir={presets}", f"--figure_dir={folder or presets.parent}"]
     return subprocess.run(
-        command, cwd=presets.parent, capture_output=True, text=True, env=_environment(), timeout=300
+        command,
+        cwd=cwd or presets.parent,
+        capture_output=True,
+        text=True,
+        env=_environment(),
+        timeout=300,
     )
 
 
 def _environment():
-    import os
-
     return {**os.environ, "PYTHONPATH": str(ROOT)}
 
 
@@ -59,6 +75,94 @@ def test_points_are_run_once_and_drawn(presets):
     picture.unlink()
     assert _figure(presets, "--draw").returncode == 0
     assert picture.exists()
+
+
+def test_points_of_other_flags_are_refused_until_they_are_removed(presets):
+    path = presets / "paper2020" / "points.json"
+    _describe(presets, values=[8])
+    assert _figure(presets).returncode == 0
+    written = json.loads(path.read_text())
+    assert written["commands of curve"] == {
+        "DP-SGD": {
+            "8": "test_accuracy of central --dataset=digits --model=logistic --epochs=1 "
+            "--mechanism=dpsgd --target_epsilon=8"
+        }
+    }
+    flags = ["--dataset=digits", "--model=logistic", "--epochs=2"]
+    _describe(presets, values=[8], flags=flags)
+    for more in ((), ("--draw",)):
+        error = _refused(_figure(presets, *more))
+        assert "points of the curve 'DP-SGD' that were run with --epochs=1" in error
+        assert "now has --epochs=2; remove the curve's points" in error
+    # A value that was not there before, and another title, take nothing from the points.
+    _describe(presets, values=[8, "none"], flags_for_none=["--mechanism=none"], title="New")
+    assert _figure(presets, "--draw").returncode == 0
+    _describe(presets, values=[8], flags=flags)
+    path.write_text(json.dumps(written | {"curve": {}}))
+    assert _figure(presets).returncode == 0
+    assert "--epochs=2" in json.loads(path.read_text())["commands of curve"]["DP-SGD"]["8"]
+
+
+def test_points_of_curves_and_values_that_are_gone_are_not_drawn(presets):
+    made = {"curve": {"DP-SGD": {"1": {"0": 0.25}, "4": {"0": 0.5}}, "gone": {"1": {"0": 0.5}}}}
+    (presets / "paper2020" / "points.json").write_text(json.dumps(made))
+    done = _figure(presets, "--draw")
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"values": None}, "values of curve is missing; it must be a list of numbers and 'none'"),
+        ({"values": ["none"]}, "it must be a list with at least one number"),
+        ({"values": [1, "none"]}, "flags_for_none of curve is missing; it must be a list of flags"),
+        ({"flag": None}, "flag of curve is missing; it must be a text"),
+        ({"flags": "--epochs=1"}, "flags of curve is '--epochs=1'; it must be a list of flags"),
+        ({"curves": {"a": "--epochs=1"}}, "it must be lists of flags by label"),
+        ({"audit": [1]}, "audit of curve is [1]; it must be a list of flags"),
+        ({"published": {"theirs": {"points": [1, 2]}}}, "TypeError"),
+        ({"published": {"theirs": {"points": [[1]]}}}, "must be pairs of numbers"),
+    ],
+)
+def test_incomplete_figure_is_refused_in_a_sentence(presets, changes, message):
+    _describe(presets, **changes)
+    error = _refused(_figure(presets))
+    assert "figures.json cannot be used" in error and message in error
+
+
+@pytest.mark.parametrize("content", ['{"curve": {', "[]", '{"curve": []}'])
+@pytest.mark.parametrize("name", ["figures.json", "points.json"])
+def test_damaged_file_is_refused_in_a_sentence(presets, name, content):
+    path = presets / "paper2020" / name
+    path.write_text(content)
+    assert _refused(_figure(presets)).startswith(f"error: {path} ")
+
+
+def test_folder_that_cannot_be_written_to_is_refused_before_anything_runs(presets):
+    for more in ((), ("--draw",)):
+        (presets / "paper2020" / "points.json").write_text(
+            '{"curve": {"DP-SGD": {"1": {"0": 0.5}}}}'
+        )
+        error = _refused(_figure(presets, *more, folder="/proc/zz"))
+        assert "/proc/zz cannot be written to" in error and "give another --figure_dir" in error
+    assert not (presets.parent / "runs").exists()
+
+
+def test_metric_that_a_summary_lacks_is_named(presets):
+    _describe(presets, values=[8], metric="test_acuracy")
+    error = _refused(_figure(presets))
+    assert "None for the metric 'test_acuracy'" in error and "test_accuracy" in error
+    assert not (presets / "paper2020" / "points.json").exists()
+
+
+@pytest.mark.parametrize("paper", ["papernot2020", "kairouz2021", "audits"])
+def test_points_from_before_commands_were_kept_are_drawn(tmp_path, paper):
+    presets = ROOT / "experiments" / "presets"
+    for name in json.loads((presets / paper / "points.json").read_text()):
+        if name.startswith("commands of "):
+            continue
+        done = _figure(presets, "--draw", figure=f"{paper}/{name}", folder=tmp_path, cwd=tmp_path)
+        assert done.returncode == 0, done.stderr
 
 
 def test_unknown_figure_and_missing_points_are_refused(presets):

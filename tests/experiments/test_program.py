@@ -1,7 +1,12 @@
 """Tests of experiments.program."""
 
 import dataclasses
+import os
+import pathlib
+import signal
+import subprocess
 import sys
+import time
 
 import pytest
 from absl import flags
@@ -9,7 +14,10 @@ from absl.testing import flagsaver
 
 from experiments import program
 from experiments.program import Help
+from tfpriv import runs
 from tfpriv.errors import UserError
+
+_ROOT = pathlib.Path(__file__).parents[2]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -19,6 +27,7 @@ class _Config:
     program_test_number: int = 3
     program_test_rate: float | None = None
     program_test_on: bool = False
+    output_dir: str | None = None
 
 
 program.define_flags(
@@ -29,6 +38,7 @@ program.define_flags(
         "program_test_number": Help("A number.", kind=int),
         "program_test_rate": Help("A rate.", kind=float),
         "program_test_on": Help("Whether.", kind=bool),
+        "output_dir": Help("The run directory."),
     },
 )
 
@@ -90,13 +100,76 @@ def test_a_user_error_ends_with_its_sentence_and_status_2(monkeypatch, capsys):
     assert _ending(monkeypatch, capsys, main) == (2, "error: the sky is green; wait.\n")
 
 
-def test_ctrl_c_ends_with_status_130_and_says_how_to_go_on(monkeypatch, capsys):
-    def main():
-        raise KeyboardInterrupt
+def _interrupted():
+    raise KeyboardInterrupt
 
-    status, error = _ending(monkeypatch, capsys, main)
+
+def test_ctrl_c_ends_with_status_130_and_says_how_to_go_on(monkeypatch, capsys, tmp_path):
+    with runs.RunDirectory.create(tmp_path, {}, program="test_program"):
+        ending = _ending(monkeypatch, capsys, _interrupted, f"--output_dir={tmp_path}")
+    assert ending == (130, "error: interrupted; go on with --resume and the same flags.\n")
+
+
+def test_ctrl_c_names_the_run_directory_that_was_made_without_the_flag(
+    monkeypatch, capsys, tmp_path
+):
+    monkeypatch.chdir(tmp_path)
+    with runs.RunDirectory.create(None, {}, program="test_program") as run:
+        status, error = _ending(monkeypatch, capsys, _interrupted)
     assert status == 130
-    assert "--resume" in error
+    assert f"go on with --resume --output_dir={run.path.relative_to(tmp_path)} and" in error
+
+
+def test_ctrl_c_before_there_is_a_run_promises_nothing(monkeypatch, capsys, tmp_path):
+    new = f"--output_dir={tmp_path / 'new'}"
+    assert _ending(monkeypatch, capsys, _interrupted, new) == (130, "error: interrupted.\n")
+
+
+@pytest.mark.parametrize(
+    ("holder", "age"),
+    [(1, 0), (os.getpid(), 1e6)],
+    ids=["another_process", "an_earlier_process_of_our_number"],
+)
+def test_ctrl_c_does_not_name_the_run_of(monkeypatch, capsys, tmp_path, holder, age):
+    monkeypatch.chdir(tmp_path)
+    runs.RunDirectory.create("runs/run", {}, program="test_program").close()
+    lock = tmp_path / "runs" / "run" / ".lock"
+    lock.write_text(f"{holder}\n")
+    os.utime(lock, (time.time() - age,) * 2)
+    assert _ending(monkeypatch, capsys, _interrupted) == (130, "error: interrupted.\n")
+
+
+def _interrupted_in_imports(program_name, on_interrupt, *arguments):
+    """Sends a program SIGINT in the midst of its imports; returns its status and stderr."""
+    command = [sys.executable, "-X", "importtime", "-m", f"experiments.{program_name}", *arguments]
+    process = subprocess.Popen(
+        command,
+        cwd=_ROOT,
+        stderr=subprocess.PIPE,
+        text=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, on_interrupt),
+    )
+    for line in process.stderr:
+        if line.endswith(" experiments.program\n"):
+            break
+    process.send_signal(signal.SIGINT)
+    error = process.communicate(timeout=60)[1].splitlines()
+    return process.returncode, [line for line in error if not line.startswith("import time:")]
+
+
+@pytest.mark.parametrize("name", ["central", "federated", "audit", "secure_training"])
+def test_ctrl_c_while_a_program_imports_ends_with_one_line_and_status_130(name):
+    assert _interrupted_in_imports(name, signal.SIG_DFL) == (130, ["error: interrupted."])
+
+
+def test_a_program_that_ignores_ctrl_c_ignores_it_while_it_imports(tmp_path):
+    status, error = _interrupted_in_imports("figure", signal.SIG_IGN, f"--presets_dir={tmp_path}")
+    assert status == 2
+    assert "--figure=None is not known" in error[-1]
+
+
+def test_the_package_as_a_library_leaves_ctrl_c_alone():
+    assert signal.getsignal(signal.SIGINT) is not program._leave
 
 
 def test_an_argument_that_is_no_flag_is_named(monkeypatch, capsys):
