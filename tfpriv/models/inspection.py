@@ -83,12 +83,24 @@ def inspect(
 
 def layers_of(model: tf.keras.Model) -> list[tf.keras.layers.Layer]:
     """Returns all layers, also those inside nested models, wrappers and other layers."""
+    forget_dropout_masks(model)
     return [
         module
         for module in model.submodules
         if isinstance(module, tf.keras.layers.Layer)
         and not isinstance(module, tf.keras.metrics.Metric)  # A model may hold those too.
     ]
+
+
+def forget_dropout_masks(model: tf.keras.Model) -> None:
+    """Drops the masks that recurrent cells keep for each graph until their next call.
+
+    `model.submodules` fails at two of them.
+    """
+    for layer in model._flatten_layers():
+        if hasattr(layer, "reset_recurrent_dropout_mask"):
+            layer.reset_dropout_mask()
+            layer.reset_recurrent_dropout_mask()
 
 
 def random_batch(input_shape, input_dtype, batch_size: int, seed: int = 0) -> tf.Tensor:
@@ -302,7 +314,7 @@ def _frozen_notes(model):
 
 def _unused_notes(unused):
     if unused:
-        yield f"The outputs do not depend on {', '.join(unused)}; training leaves them as they are."
+        yield f"The outputs do not depend on {', '.join(unused)}, which nothing is learned for."
 
 
 def _saving_notes(model):

@@ -226,3 +226,16 @@ def test_dropout_and_normalization_by_example_are_taken():
     models.inspect(model, *DATA)
     for old, new in zip(before, model.get_weights(), strict=True):
         np.testing.assert_array_equal(old, new)
+
+
+def test_recurrent_dropout_is_no_hindrance():
+    model = tf.keras.Sequential(
+        [
+            layers.InputLayer((5,), dtype="int32"),
+            layers.Embedding(7, 4),
+            layers.LSTM(6, dropout=0.2, recurrent_dropout=0.2),
+            layers.Dense(3),
+        ]
+    )
+    models.inspect(model, (5,), 3, input_dtype="int32")
+    models.refuse_example_mixing(model)
