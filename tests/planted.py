@@ -74,11 +74,12 @@ class _SkippedEmpty(PrivateStep):
 
 
 class _Repeating(privacy.PrivacyPlan):
-    """The canaries are in every step, though the plan accounts for Poisson sampling."""
+    """Shuffled batches, with the canaries in every one, though the plan accounts for Poisson's."""
 
     def participants(self, step, seed, segment):
-        drawn = super().participants(step, seed, segment)
-        return np.union1d(drawn, _Repeating.canaries)
+        size = round(self.sampler.expected_size)
+        dealt = privacy.build_sampler("shuffled", self.sampler.population, size).sample(step, seed)
+        return np.union1d(dealt, _Repeating.canaries)
 
 
 @contextlib.contextmanager

@@ -1,6 +1,7 @@
 """One audit, from a config to a finished run directory."""
 
 import contextlib
+import dataclasses
 import shutil
 from collections.abc import Mapping
 
@@ -13,6 +14,8 @@ from tfpriv.audit.target import Target
 from tfpriv.errors import UserError
 
 PROGRAM = "audit"
+# How many train at once changes nothing of what they are.
+_MAY_DIFFER = (*runs.run_directory.MAY_DIFFER, "processes")
 
 _ATTACKS: Mapping = {
     "membership": lambda target, config, run: membership.attack(target, config),
@@ -34,14 +37,7 @@ def audit(config: AuditConfig) -> tuple[runs.RunDirectory, bool]:
     """
     tf.get_logger().setLevel("ERROR")
     target = Target(config.run, config.data_dir)
-    directory = runs.RunDirectory.start(
-        config,
-        program=PROGRAM,
-        step_name="attack",
-        seeds={"seed": config.seed},
-        data=target.run.config["data"],
-    )
-    with directory as run, _leaving_nothing_if_refused(run):
+    with _start(config, target) as run, _leaving_nothing_if_refused(run):
         finding = _ATTACKS[config.attack](target, config, run)
         head = {
             "attack": config.attack,
@@ -51,6 +47,22 @@ def audit(config: AuditConfig) -> tuple[runs.RunDirectory, bool]:
         }
         is_broken = report.write(run, finding, head, target.epsilon)
     return run, is_broken
+
+
+def _start(config, target):
+    flags = dataclasses.asdict(config)
+    if config.resume:
+        return runs.RunDirectory.resume(
+            config.output_dir, flags, program=PROGRAM, may_differ=_MAY_DIFFER
+        )
+    return runs.RunDirectory.create(
+        config.output_dir,
+        flags,
+        program=PROGRAM,
+        step_name="attack",
+        seeds={"seed": config.seed},
+        data=target.run.config["data"],
+    )
 
 
 @contextlib.contextmanager

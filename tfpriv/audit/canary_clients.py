@@ -5,8 +5,9 @@ federated learning" (arXiv 2302.03098): a canary client sends a random direction
 between that and how the model has moved tells whether it took part. The cosines of the canaries
 that did, and of those that did not, are taken for two normal distributions, and epsilon between
 these is the estimate. It is no bound: it says what these canaries would show to an attacker that
-looks at their cosines, if the cosines are normal. The bound beside it is proved as that of
-`one_run` is, from the same cosines.
+looks at their cosines, if the cosines are normal. As any difference of the two measured variances
+shows as epsilon, the estimate is too large more often than too small, and by more the fewer the
+canaries. The bound beside it is proved as that of `one_run` is, from the same cosines.
 """
 
 import dataclasses
@@ -24,6 +25,8 @@ from tfpriv.errors import UserError
 # Where the run claims no delta of its own.
 DEFAULT_DELTA = 1e-5
 _FEWEST_ON_A_SIDE = 5
+# A variance measured on fewer tells little, and on fewer than many still shows too much epsilon.
+_ENOUGH_TO_ESTIMATE, _MANY = 30, 100
 # A resample may hold one score alone.
 _LEAST_STDDEV = 1e-6
 _RESAMPLES = 1000
@@ -71,7 +74,12 @@ def attack(target: Target, config: AuditConfig) -> Finding:
         estimates[name] = estimate(
             values[coins], values[~coins], known, delta, config.confidence, config.seed
         )
-    note = "an estimate, which assumes normal cosines; the bound is epsilon_lower_bound"
+    note = (
+        "an estimate, which assumes normal cosines and tends to be too large where canaries are "
+        "few; the bound is epsilon_lower_bound"
+    )
+    if fewest < _MANY:
+        note += f"; there are only {fewest} canaries on one side, too few to trust it"
     if not target.delta:
         note += f"; the run claims no delta, so that the estimate is for delta = {delta:g}"
     finding = one_run.finding(
@@ -85,11 +93,12 @@ def attack(target: Target, config: AuditConfig) -> Finding:
             "weights": dimension,
             "estimate_delta": delta,
             "epsilon_estimate_is": note,
+            "estimate_is_rough": fewest < _MANY,
             "estimates": estimates,
         },
     )
     values = {
-        f"{name}_epsilon_estimate": found["epsilon_estimate"]["value"]
+        f"{name}_epsilon_estimate": found["epsilon_estimate"] and found["epsilon_estimate"]["value"]
         for name, found in estimates.items()
     }
     return dataclasses.replace(finding, summary={**finding.summary, **values})
@@ -132,6 +141,8 @@ def estimate(
 ) -> dict:
     """Returns epsilon between the normal distributions of two samples of scores; for JSON.
 
+    It is None, and `no_estimate_because` says why, with fewer than 30 scores on a side.
+
     Args:
         members: [n] scores of canaries that took part, n >= 2.
         others: [m] scores of those that did not, m >= 2.
@@ -142,6 +153,17 @@ def estimate(
             percentiles.
         seed: Of the bootstrap.
     """
+    null = _described(others, confidence)
+    if known:
+        null |= {"known_mean": known[0], "known_stddev": known[1]}
+    described = {"took_part": _described(members, confidence), "left_out": null}
+    fewest = min(len(members), len(others))
+    if fewest < _ENOUGH_TO_ESTIMATE:
+        because = (
+            f"{fewest} canaries on one side are too few to measure a variance; it takes at least "
+            f"{_ENOUGH_TO_ESTIMATE}, so train with more --audit_canaries"
+        )
+        return {"epsilon_estimate": None, "no_estimate_because": because, **described}
 
     def epsilon(some_members, some_others):
         null = known or _fitted(some_others)
@@ -155,14 +177,7 @@ def estimate(
     tail = (1 - confidence) / 2
     low, high = np.quantile(drawn, [tail, 1 - tail])
     found = statistics.Estimate(epsilon(members, others), float(low), float(high))
-    null = _described(others, confidence)
-    if known:
-        null |= {"known_mean": known[0], "known_stddev": known[1]}
-    return {
-        "epsilon_estimate": report.plain(found),
-        "took_part": _described(members, confidence),
-        "left_out": null,
-    }
+    return {"epsilon_estimate": report.plain(found), **described}
 
 
 def _fitted(scores):

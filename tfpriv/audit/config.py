@@ -7,6 +7,10 @@ from tfpriv.errors import UserError
 
 ATTACKS = ("membership", "lira", "one_run", "canary_clients", "secret_sharer")
 VARIANTS = ("offline", "online", "both")
+FEWEST_EXAMPLES = 10
+# With fewer, TensorFlow Privacy runs no attack.
+FEWEST_FOR_MEMBERSHIP = 20
+LARGEST_SEED = 2**32 - 1
 
 _BELONGS_TO = {
     "max_examples": ("attack", ("membership", "lira")),
@@ -49,8 +53,15 @@ class AuditConfig:
         settings.check_choices(self, {"attack": ATTACKS, "lira_variant": VARIANTS})
         config = AuditConfig(**settings.fill_in(self, _BELONGS_TO, _DEFAULTS))
         settings.check_at_least(
-            config, {"max_examples": 10, "shadow_models": 4, "processes": 1, "seed": 0}
+            config,
+            {"max_examples": FEWEST_EXAMPLES, "shadow_models": 4, "processes": 1, "seed": 0},
         )
+        if config.attack == "membership":
+            settings.check_at_least(config, {"max_examples": FEWEST_FOR_MEMBERSHIP})
+        if config.seed > LARGEST_SEED:
+            raise UserError(
+                f"--seed={config.seed} is too large; it must be at most {LARGEST_SEED}."
+            )
         if config.shadow_models and config.shadow_models % 2:
             raise UserError(
                 f"--shadow_models={config.shadow_models} must be even; half see an example."

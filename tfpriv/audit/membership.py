@@ -7,8 +7,9 @@ import warnings
 
 import numpy as np
 
-from tfpriv.audit import report, statistics
-from tfpriv.audit.config import AuditConfig
+from tfpriv import runs
+from tfpriv.audit import report
+from tfpriv.audit.config import FEWEST_FOR_MEMBERSHIP, AuditConfig
 from tfpriv.audit.report import Finding
 from tfpriv.audit.target import Target
 
@@ -17,7 +18,6 @@ THREAT_MODEL = (
     "for other examples whose membership it knows"
 )
 _TRAINED = ("LOGISTIC_REGRESSION", "K_NEAREST_NEIGHBORS")
-_FEWEST_IN_SLICE = 20
 
 
 def attack(target: Target, config: AuditConfig) -> Finding:
@@ -27,15 +27,13 @@ def attack(target: Target, config: AuditConfig) -> Finding:
     and losses, by two-fold cross-validation over the examples (Shokri et al. 2017 without shadow
     models). Slices are by class and by whether the model is right; the forest takes the whole only.
     """
-    members, others, _ = target.split(config.max_examples, config.seed)
+    members, others, _ = target.split(config.max_examples, config.seed, FEWEST_FOR_MEMBERSHIP)
     data = _input(target, members, others)
     # TensorFlow Privacy's attackers draw from numpy's global generator.
     before = np.random.get_state()
     np.random.seed(config.seed)
     try:
-        found = [*_run(data, _slices(target, data), ("THRESHOLD_ATTACK", *_trained(data)))]
-        if _trained(data):
-            found += _run(data, None, ("RANDOM_FOREST",))
+        found = _run_all(target, data)
     finally:
         np.random.set_state(before)
     figures, curves, summary = [], {}, {}
@@ -51,18 +49,10 @@ def attack(target: Target, config: AuditConfig) -> Finding:
         if where == "all":
             curves[name] = tuple(scores)
             summary |= report.flat(name.replace(" ", "_"), measured)
-    bound, because = None, "a test set may differ from the training set otherwise than by chance"
-    if target.is_random:
-        bound = statistics.epsilon_from_rates(
-            -data.get_loss_train(), -data.get_loss_test(), target.delta, config.confidence,
-            config.seed,
-        )  # fmt: skip
-        because = ""
     return Finding(
         threat_model=THREAT_MODEL,
         unit="example",
-        epsilon_lower_bound=bound,
-        no_bound_because=because,
+        **report.bound_of_draw(target, config, -data.get_loss_train(), -data.get_loss_test()),
         figures={"results": figures},
         summary=summary,
         curves=curves,
@@ -92,22 +82,39 @@ def _trained(data):
     return () if data.labels_train is None else _TRAINED
 
 
+def _run_all(target, data):
+    parts = [(part, ("THRESHOLD_ATTACK", *_trained(data))) for part in _slices(target, data)]
+    if _trained(data):
+        parts.append((None, ("RANDOM_FOREST",)))
+    found = []
+    with runs.Progress(len(parts), unit="slice") as progress:
+        for number, (part, names) in enumerate(parts):
+            found += _run(data, part, names)
+            progress.update(number + 1)
+    return found
+
+
 def _slices(target, data):
+    """Returns TensorFlow Privacy's specifications, one a slice; None for the whole."""
     from tensorflow_privacy.privacy.privacy_tests.membership_inference_attack import (
         data_structures,
     )
 
     if data.labels_train is None:
-        return None
+        return [None]
     counts = [np.bincount(labels, minlength=target.dataset.num_classes)
               for labels in (data.labels_train, data.labels_test)]  # fmt: skip
-    classes = np.flatnonzero(np.minimum(*counts) >= _FEWEST_IN_SLICE)
-    return data_structures.SlicingSpec(
-        by_class=[int(c) for c in classes] or False, by_classification_correctness=True
+    classes = np.flatnonzero(np.minimum(*counts) >= FEWEST_FOR_MEMBERSHIP)
+    by_class = [
+        data_structures.SlicingSpec(entire_dataset=False, by_class=[int(c)]) for c in classes
+    ]
+    by_correctness = data_structures.SlicingSpec(
+        entire_dataset=False, by_classification_correctness=True
     )
+    return [None, *by_class, by_correctness]
 
 
-def _run(data, slices, names):
+def _run(data, part, names):
     """Returns TensorFlow Privacy's results; quiet, as scikit-learn warns of each grid point."""
     from tensorflow_privacy.privacy.privacy_tests.membership_inference_attack import (
         data_structures,
@@ -121,9 +128,9 @@ def _run(data, slices, names):
         try:
             return membership_inference_attack.run_attacks(
                 data,
-                slices,
+                part,
                 [data_structures.AttackType[name] for name in names],
-                min_num_samples=_FEWEST_IN_SLICE,
+                min_num_samples=FEWEST_FOR_MEMBERSHIP,
             ).single_attack_results
         finally:
             logging.getLogger().setLevel(level)

@@ -201,6 +201,8 @@ def _known(target):
 def _copy(target):
     model = tf.keras.models.clone_model(target.model)
     model.build((None, *target.dataset.element_shape))
+    # clone_model draws weights anew, also those that no step moves.
+    model.set_weights(target.model.get_weights())
     return model
 
 

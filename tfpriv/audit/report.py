@@ -8,10 +8,17 @@ import numpy as np
 
 from tfpriv import runs
 from tfpriv.audit import statistics
+from tfpriv.audit.config import AuditConfig
 from tfpriv.audit.statistics import Estimate
+from tfpriv.audit.target import Target
 from tfpriv.runs import json_files
 
 FILE = "audit.json"
+_DRAW = (
+    "the random draw by --train_fraction: each member is paired at random with an example that the "
+    "draw left out, which of the two took part is a fair coin, and the attack guessed {correct} of "
+    "{guesses} such coins right (Steinke et al. 2023, Theorem 5.2, for replacing an example)"
+)
 _LINES = (
     {"color": "#0072B2", "linestyle": "-"},
     {"color": "#D55E00", "linestyle": "--"},
@@ -31,6 +38,7 @@ class Finding:
         unit: Whose privacy is attacked: "example", "client" or "secret".
         epsilon_lower_bound: Proved at the confidence, or None where the attack proves none.
         no_bound_because: A clause, where there is none.
+        bound_rests_on: In words, what the bound takes for granted, where there is one.
         figures: What audit.json holds besides, fit for JSON.
         summary: The most important figures, flat.
         curves: Scores of members and of others by the attack's name, for the picture.
@@ -42,6 +50,7 @@ class Finding:
     figures: Mapping
     summary: Mapping
     no_bound_because: str = ""
+    bound_rests_on: str = ""
     curves: Mapping[str, tuple[np.ndarray, np.ndarray]] = dataclasses.field(default_factory=dict)
 
 
@@ -58,13 +67,43 @@ def judge(finding: Finding, epsilon: float | None) -> tuple[str, bool]:
         return f"no lower bound on epsilon, as {finding.no_bound_because}; {claim}", False
     if epsilon is None:
         return f"audited lower bound {bound:.4g}; {claim}", False
+    audited, accounted = _told_apart(bound, epsilon)
     if bound > epsilon:
         return (
-            f"the privacy claim is broken: audited lower bound {bound:.4g} > accounted "
-            f"{epsilon:.4g}",
+            f"the privacy claim is broken: audited lower bound {audited} > accounted {accounted}",
             True,
         )
-    return f"audited lower bound {bound:.4g} <= accounted {epsilon:.4g}", False
+    return f"audited lower bound {audited} <= accounted {accounted}", False
+
+
+def _told_apart(*values):
+    """Returns two numbers with 4 digits, or as many as it takes to see that they differ."""
+    for digits in range(4, 18):
+        shown = [f"{value:.{digits}g}" for value in values]
+        if len(set(shown)) == len(set(values)):
+            break
+    return shown
+
+
+def bound_of_draw(
+    target: Target, config: AuditConfig, members: np.ndarray, others: np.ndarray
+) -> dict:
+    """Returns the fields of a Finding on what scores of members and of others prove.
+
+    Args:
+        target: The run; that its draw decided who took part is what the bound rests on.
+        config: Of the audit.
+        members: [n] scores of members, higher where the attacker believes in membership.
+        others: [n] scores of the others.
+    """
+    if not target.is_random:
+        return {
+            "epsilon_lower_bound": None,
+            "no_bound_because": "a test set may differ from the training set otherwise than by "
+            "chance",
+        }
+    guessed = statistics.guess_pairs(members, others, target.delta, config.confidence, config.seed)
+    return {"epsilon_lower_bound": guessed["epsilon"], "bound_rests_on": _DRAW.format(**guessed)}
 
 
 def write(run: runs.RunDirectory, finding: Finding, head: Mapping, epsilon: float | None) -> bool:
@@ -84,6 +123,7 @@ def write(run: runs.RunDirectory, finding: Finding, head: Mapping, epsilon: floa
             "unit": finding.unit,
             "threat_model": finding.threat_model,
             "epsilon_lower_bound": finding.epsilon_lower_bound,
+            **({"bound_rests_on": finding.bound_rests_on} if finding.bound_rests_on else {}),
             "accounted_epsilon": epsilon,
             "verdict": verdict,
             "broken": is_broken,
@@ -124,8 +164,12 @@ def as_text(found: Mapping) -> str:
             line += f"; epsilon at least {result['epsilon']:.3g}"
         lines.append(line)
     for name, result in found.get("estimates", {}).items():
+        if result["epsilon_estimate"] is None:
+            lines.append(f"{name}: no estimate of epsilon, as {result['no_estimate_because']}")
+            continue
         estimate = _shown(result["epsilon_estimate"], "{:.3g}")
-        lines.append(f"{name}: epsilon estimated at {estimate}, which is no bound")
+        rough = " and with so few canaries likely too large" if found["estimate_is_rough"] else ""
+        lines.append(f"{name}: epsilon estimated at {estimate}, which is no bound{rough}")
     return "\n".join([*lines, found["verdict"]])
 
 

@@ -1,6 +1,7 @@
 """Shadow models: trained as the run was, on random halves of a pool of examples, in parallel."""
 
 import dataclasses
+import hashlib
 import os
 import pathlib
 import shutil
@@ -57,6 +58,11 @@ def design(models: int, size: int, seed: int) -> np.ndarray:
     return generator.permuted(np.tile(half[:, np.newaxis], (1, size)), axis=0)
 
 
+def seed_of(seed: int, number: int) -> int:
+    """Returns the seed of a shadow model, from 0 to 2**32 - 1, by that of the audit."""
+    return int(np.random.SeedSequence((seed, number)).generate_state(1)[0])
+
+
 def train(
     target: Target,
     pool: Examples,
@@ -79,37 +85,60 @@ def train(
         seed: Decides the halves and the models' seeds.
 
     Raises:
-        UserError: if a model cannot be trained; with the end of its log.
+        UserError: if a model cannot be trained; with the end of its log. Also if the folder holds
+            models of another run or other examples.
     """
+    is_in = design(models, len(pool), seed)
+    arrays = {
+        "features": pool.features,
+        "labels": pool.labels,
+        "background_features": background.features,
+        "background_labels": background.labels,
+        "is_in": is_in,
+    }
+    job = {
+        "flags": _flags(target),
+        "seed": seed,
+        "task": target.dataset.task,
+        "num_classes": target.dataset.num_classes,
+        "from_logits": target.objective.from_logits,
+        "seal_sha256": files.sha256(target.run.path / runs.seal.SEAL),
+        "pool_sha256": _fingerprint(arrays),
+    }
+    _refuse_other_job(folder, job)
     folder.mkdir(parents=True, exist_ok=True)
     for leftover in folder.glob(f"{_SCRATCH}*"):  # Of a process that was killed.
         shutil.rmtree(leftover)
-    is_in = design(models, len(pool), seed)
+    json_files.write(folder / _JOB, job)
     with files.replacing(folder / _POOL) as path:
-        np.savez(
-            path,
-            features=pool.features,
-            labels=pool.labels,
-            background_features=background.features,
-            background_labels=background.labels,
-            is_in=is_in,
-        )
-    dataset = target.dataset
-    json_files.write(
-        folder / _JOB,
-        {
-            "flags": _flags(target),
-            "seed": seed,
-            "task": dataset.task,
-            "num_classes": dataset.num_classes,
-            "from_logits": target.objective.from_logits,
-        },
-    )
+        np.savez(path, **arrays)
     left = [number for number in range(models) if _read(folder, number, len(pool)) is None]
     if left:
         _run(folder, left, models, min(processes, len(left)))
     found = [_read(folder, number, len(pool)) for number in range(models)]
     return Shadows(statistics=np.stack(found), is_in=is_in)
+
+
+def _refuse_other_job(folder, job):
+    try:
+        is_same = json_files.read(folder / _JOB) == json_files.plain(job)
+    except FileNotFoundError:
+        return
+    except ValueError:
+        is_same = False
+    if not is_same:
+        raise UserError(
+            f"the shadow models in {folder} are not of this run and these examples; give another "
+            "--output_dir."
+        )
+
+
+def _fingerprint(arrays):
+    hasher = hashlib.sha256()
+    for name, array in arrays.items():
+        hasher.update(f"{name} {array.shape} {array.dtype}".encode())
+        hasher.update(np.ascontiguousarray(array).data)
+    return hasher.hexdigest()
 
 
 def _flags(target):
@@ -194,7 +223,7 @@ def _train_one(folder, pool, job, number):
         test_labels=pool["labels"][~is_in],
     )
     with tempfile.TemporaryDirectory(dir=folder, prefix=_SCRATCH) as scratch:
-        seed = (job["seed"] + 1) * 100_000 + number
+        seed = seed_of(job["seed"], number)
         flags = {**job["flags"], "seed": seed, "output_dir": f"{scratch}/run"}
         run = central.run(central.CentralConfig(**flags), dataset=dataset)
         model = tf.keras.models.load_model(run.model_path, compile=False)

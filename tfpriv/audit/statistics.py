@@ -1,7 +1,10 @@
 """What attack scores prove: error rates with intervals, and lower bounds on epsilon.
 
-Scores are higher where the attacker believes in membership. All intervals are two-sided and hold at
-least as often as their confidence says; all bounds on epsilon are one-sided.
+Scores are higher where the attacker believes in membership. Intervals are two-sided, bounds on
+epsilon one-sided. All hold at least as often as their confidence says, whatever the scores'
+distributions, but for two: that of the area under the curve is DeLong's where there is much to
+estimate his variance from, and near to its confidence; those of a normal sample are of normal
+scores.
 """
 
 import dataclasses
@@ -18,6 +21,13 @@ FALSE_POSITIVE_RATES = (0.001, 0.01)
 # the confidence is split among them.
 _GUESSED_SHARES = (0.02, 0.05, 0.1, 0.2, 0.4, 0.7, 1.0)
 _LARGEST_EPSILON = 64.0
+_PAIRS_STREAM = 0x9A12
+# What stands for infinity where scores are subtracted.
+_FAR = 1e300
+
+# With fewer scores on a side, or fewer of as many pairs in the rarer order, DeLong's variance is
+# too uncertain.
+_ENOUGH_SCORES, _ENOUGH_PAIRS = 30, 10
 
 
 @dataclasses.dataclass(frozen=True)
@@ -68,8 +78,9 @@ def area_under_curve(
 ) -> Estimate:
     """Returns the area under the ROC curve, with DeLong's interval on the logit scale.
 
-    DeLong, DeLong and Clarke-Pearson 1988. Where the two do not overlap at all, their variance is 0
-    and the interval is that of the share of ordered pairs among as many as the smaller sample has.
+    DeLong, DeLong and Clarke-Pearson 1988. Where that rests on too little, the interval also takes
+    in Clopper and Pearson's for the share of ordered pairs among as many as the smaller sample has:
+    with fewer than 30 scores on a side, or fewer than 10 of those pairs in the rarer order.
 
     Args:
         members: [n] scores of members, n >= 1.
@@ -82,13 +93,17 @@ def area_under_curve(
     below = 1 - (ranks[n:] - stats.rankdata(others)) / n
     area = float(above.mean())
     variance = sum(np.var(part, ddof=1) / len(part) for part in (above, below) if len(part) > 1)
-    if variance == 0 or not 0 < area < 1:
-        trials = min(n, m)
+    low = high = area
+    has_delong = variance > 0 and 0 < area < 1
+    if has_delong:
+        width = stats.norm.isf((1 - confidence) / 2) * math.sqrt(variance) / (area * (1 - area))
+        logit = math.log(area / (1 - area))
+        low, high = (1 / (1 + math.exp(-(logit + side * width))) for side in (-1, 1))
+    trials = min(n, m)
+    rarer = trials * min(area, 1 - area)
+    if not has_delong or trials < _ENOUGH_SCORES or rarer < _ENOUGH_PAIRS:
         exact = clopper_pearson(round(area * trials), trials, confidence)
-        return Estimate(area, min(area, exact.low), max(area, exact.high))
-    width = stats.norm.isf((1 - confidence) / 2) * math.sqrt(variance) / (area * (1 - area))
-    logit = math.log(area / (1 - area))
-    low, high = (1 / (1 + math.exp(-(logit + side * width))) for side in (-1, 1))
+        low, high = min(low, exact.low), max(high, exact.high)
     return Estimate(area, low, high)
 
 
@@ -111,13 +126,29 @@ def true_positive_rate(
 ) -> Estimate:
     """Returns the share of members above the threshold that so few non-members are above.
 
-    The threshold is the least at which the share of non-members at or above it is at most
-    `false_positive_rate`; the interval is Clopper and Pearson's at that threshold.
+    The threshold is the least at which the share of non-members above it is at most
+    `false_positive_rate`. The interval is of the rate at the threshold above which that share of
+    the distribution of non-members lies: this threshold is between two order statistics of theirs,
+    by the binomial distribution of how many lie above it, and at each of the two the interval of
+    Clopper and Pearson has its end, so that both errors share the error probability.
     """
-    allowed = math.floor(false_positive_rate * len(others) + 1e-9)
+    m = len(others)
     # A score counts as positive when it is above that of the first non-member who must not be.
-    threshold = np.sort(others)[::-1][allowed] if allowed < len(others) else -np.inf
-    return clopper_pearson(int(np.sum(members > threshold)), len(members), confidence)
+    descending = np.concatenate([np.sort(others)[::-1], [-np.inf]])
+
+    def above(threshold):
+        return int(np.sum(members > threshold))
+
+    value = above(descending[math.floor(false_positive_rate * m + 1e-9)]) / len(members)
+    each = (1 - confidence) / 4
+    # So many at least, and so many at most, lie above the distribution's threshold.
+    least, most = (int(stats.binom.ppf(at, m, false_positive_rate)) for at in (each, 1 - each))
+    strict = descending[least - 1] if least else np.inf
+    at_strict, at_loose = (
+        clopper_pearson(above(threshold), len(members), 1 - 2 * each)
+        for threshold in (strict, descending[most])
+    )
+    return Estimate(value, min(value, at_strict.low), max(value, at_loose.high))
 
 
 def roc(members: np.ndarray, others: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -132,30 +163,39 @@ def roc(members: np.ndarray, others: np.ndarray) -> tuple[np.ndarray, np.ndarray
 
 
 def one_run_epsilon(
-    canaries: int, guesses: int, correct: int, delta: float, confidence: float = CONFIDENCE
+    canaries: int,
+    guesses: int,
+    correct: int,
+    delta: float,
+    confidence: float = CONFIDENCE,
+    *,
+    replaces: bool = False,
 ) -> float:
     """Returns the lower bound on epsilon that the guesses about one run's canaries prove.
 
     Steinke, Nasr and Jagielski 2023 (arXiv 2305.08846), Theorem 5.2: if training is (epsilon,
-    delta)-DP for adding or removing a canary, so many of the guesses are right with a probability
-    of at most `beta + 2 canaries delta alpha`. The bound is the least epsilon for which that is not
-    below 1 - confidence.
+    delta)-DP for turning a coin, so many of the guesses are right with a probability of at most
+    `beta + 2 canaries delta alpha`. The bound is the least epsilon for which that is not below
+    1 - confidence.
 
     Args:
-        canaries: m, each of which took part with probability 1/2, independently.
+        canaries: m, the number of fair coins, independent of each other.
         guesses: r <= m, how many of them were guessed about.
         correct: v <= r, how many guesses were right.
         delta: Of the guarantee, in [0, 1).
         confidence: In (0, 1).
+        replaces: Whether a coin puts one example in the place of another, which is (2 epsilon, (1 +
+            e^epsilon) delta)-DP where adding or removing one is (epsilon, delta)-DP.
 
     Returns:
-        The bound, at least 0.
+        The bound, at least 0, on the epsilon of adding or removing an example.
     """
     if not 0 <= correct <= guesses <= canaries:
         raise ValueError(f"{correct} of {guesses} guesses about {canaries} canaries make no sense.")
 
     def excess(epsilon):
-        return _chance(canaries, guesses, correct, epsilon, delta) - (1 - confidence)
+        of_coin = (2 * epsilon, (1 + math.exp(epsilon)) * delta) if replaces else (epsilon, delta)
+        return _chance(canaries, guesses, correct, *of_coin) - (1 - confidence)
 
     if excess(0.0) >= 0:
         return 0.0
@@ -211,6 +251,50 @@ def guess_canaries(
     return max(found, key=lambda one: one["epsilon"])
 
 
+def guess_pairs(
+    members: np.ndarray,
+    others: np.ndarray,
+    delta: float,
+    confidence: float = CONFIDENCE,
+    seed: int = 0,
+) -> dict[str, float]:
+    """Returns the best bound on epsilon from guessing which of two examples took part.
+
+    Where the training set was drawn at random from a larger one, and members and others are paired
+    at random, which of a pair took part is a fair coin, independent of all other pairs': to
+    exchange the two gives a draw that was as probable. So Theorem 5.2 holds (see
+    `one_run_epsilon`), and to turn a coin replaces an example. Of each pair the higher score is
+    guessed, for several numbers of pairs whose scores differ the most; these share the error
+    probability.
+
+    Args:
+        members: [m] scores of members that were picked at random, m >= 1; NaN counts as 0.
+        others: [m] scores of examples that the draw left out, picked at random.
+        delta: Of the guarantee for adding or removing an example.
+        confidence: Of the bound.
+        seed: Decides the pairs.
+
+    Returns:
+        `epsilon`, `guesses`, `correct`.
+    """
+    m = len(members)
+    generator = np.random.default_rng((seed, _PAIRS_STREAM))
+    inside, outside = (
+        np.clip(np.nan_to_num(generator.permutation(part)), -_FAR, _FAR)
+        for part in (members, others)
+    )
+    order = np.argsort(-np.abs(inside - outside), kind="stable")
+    is_correct = (inside > outside)[order]
+    numbers = sorted({max(1, round(share * m)) for share in _GUESSED_SHARES})
+    each = 1 - (1 - confidence) / len(numbers)
+    found = []
+    for number in numbers:
+        correct = int(is_correct[:number].sum())
+        epsilon = one_run_epsilon(m, number, correct, delta, each, replaces=True)
+        found.append({"epsilon": epsilon, "guesses": number, "correct": correct})
+    return max(found, key=lambda one: one["epsilon"])
+
+
 def epsilon_from_rates(
     members: np.ndarray,
     others: np.ndarray,
@@ -218,7 +302,9 @@ def epsilon_from_rates(
     confidence: float = CONFIDENCE,
     seed: int = 0,
 ) -> float:
-    """Returns a lower bound on epsilon from independent trials of two neighbouring worlds.
+    """Returns a lower bound on epsilon from independent runs in two neighbouring worlds.
+
+    Many examples of one run are no such trials, as one event may betray all of them.
 
     (epsilon, delta)-DP implies TPR <= e^epsilon FPR + delta and, for the guesses turned around,
     TNR <= e^epsilon FNR + delta (Kairouz, Oh and Viswanath 2015). Thresholds come from one half of
@@ -226,8 +312,8 @@ def epsilon_from_rates(
     among all that is tried.
 
     Args:
-        members: [n] scores with the canary, n >= 2.
-        others: [m] scores without it, m >= 2.
+        members: [n] scores of runs with the canary, n >= 2.
+        others: [m] scores of runs without it, m >= 2.
         delta: Of the guarantee.
         confidence: Of the bound.
         seed: Decides the halves.

@@ -7,6 +7,7 @@ import numpy as np
 import tensorflow as tf
 
 from tfpriv import datasets, models, runs
+from tfpriv.audit.config import FEWEST_EXAMPLES
 from tfpriv.errors import UserError
 
 _BATCH = 1000
@@ -64,14 +65,15 @@ class Target:
         self.recorded = runs.seal.read_members(self.run)
         runs.seal.check(self.run)
         self.flags = config["flags"]
-        dataset = datasets.load(self.flags["dataset"], data_dir or self.flags["data_dir"])
+        folder = data_dir or self.flags["data_dir"]
+        dataset = datasets.load(self.flags["dataset"], folder)
         if datasets.canaries.fingerprint(dataset) != self.recorded["data_sha256"]:
             raise UserError(
                 f"the data set {self.flags['dataset']} is not what {self.run.path} was trained on; "
                 "restore the data, or train again."
             )
         features = datasets.features.read_by_model(self.flags)
-        self.dataset = datasets.with_features(dataset, features, data_dir)
+        self.dataset = datasets.with_features(dataset, features, folder)
 
     @property
     def epsilon(self) -> float | None:
@@ -136,7 +138,9 @@ class Target:
             len(self.dataset.train_labels), fraction, self.flags["seed"]
         )
 
-    def split(self, most: int, seed: int) -> tuple[Examples, Examples, Examples]:
+    def split(
+        self, most: int, seed: int, fewest: int = FEWEST_EXAMPLES
+    ) -> tuple[Examples, Examples, Examples]:
         """Returns members under attack, as many non-members, and the members not under attack.
 
         Non-members are training examples that a draw left out, or else test examples.
@@ -144,6 +148,10 @@ class Target:
         Args:
             most: The largest number of each of the first two.
             seed: Decides which.
+            fewest: The least number of each.
+
+        Raises:
+            UserError: if there are fewer members or non-members.
         """
         dataset = self.dataset
         whole = Examples(features=dataset.train_features, labels=dataset.train_labels)
@@ -151,6 +159,16 @@ class Target:
         if self.is_random:
             others = whole[np.delete(np.arange(len(whole)), self._taken)]
         count = min(most, len(self.member_rows), len(others))
+        if count < fewest:
+            remedy = (
+                "train with another --train_fraction"
+                if self.is_random
+                else "train on a data set with more examples"
+            )
+            raise UserError(
+                f"{self.run.path} has {len(self.member_rows)} members to attack and {len(others)} "
+                f"non-members, and the attack needs at least {fewest} of each; {remedy}."
+            )
         generator = np.random.default_rng((seed, _SHARES_STREAM))
         chosen = np.sort(generator.choice(self.member_rows, count, replace=False))
         outside = np.sort(generator.choice(len(others), count, replace=False))

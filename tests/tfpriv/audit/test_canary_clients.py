@@ -9,7 +9,7 @@ import pytest
 from scipy import integrate, stats
 
 from tfpriv import audit, central, federated, runs
-from tfpriv.audit import canary_clients, membership, statistics
+from tfpriv.audit import canary_clients, membership, report, statistics
 from tfpriv.audit.target import Target
 from tfpriv.errors import UserError
 
@@ -19,7 +19,7 @@ _RUN = {
     "model": "2nn",
     "batch_size": 50,
     "client_learning_rate": 0.01,
-    "audit_canaries": 60,
+    "audit_canaries": 100,
     "rounds": 4,
 }
 _WEIGHTS = 64 * 200 + 200 + 200 * 200 + 200 + 200 * 10 + 10
@@ -89,9 +89,21 @@ def test_the_estimate_from_normal_scores_is_close_to_the_truth(known):
 
 
 def test_scores_that_are_all_alike_give_no_error():
-    alike = np.zeros(10)
+    alike = np.zeros(40)
     found = canary_clients.estimate(alike, alike, None, 1e-5, 0.95, 0)
     assert found["epsilon_estimate"]["value"] == 0
+
+
+@pytest.mark.parametrize(("members", "others"), [(29, 500), (500, 29)])
+def test_few_canaries_give_no_estimate_and_the_reason(members, others):
+    generator = np.random.default_rng(2)
+    scores = generator.normal(1, 1, members), generator.normal(0, 1, others)
+    found = canary_clients.estimate(*scores, None, 1e-5, 0.95, 0)
+    assert found["epsilon_estimate"] is None
+    assert found["no_estimate_because"].startswith("29 canaries on one side are too few")
+    assert found["took_part"]["mean"]["low"] > found["left_out"]["mean"]["value"]
+    content = {"estimates": {"final_model": found}, "verdict": "v"}
+    assert "final_model: no estimate of epsilon, as 29 canaries" in report.as_text(content)
 
 
 def _train(path, **flags):
@@ -109,7 +121,7 @@ def _audit(run, path, **flags):
 def without_noise(tmp_path_factory):
     """A run that clips and adds no noise, in whose rounds everybody takes part."""
     path = tmp_path_factory.mktemp("without_noise") / "run"
-    return _train(path, **_PRIVATE, noise_multiplier=0.0, clients_per_round=80)
+    return _train(path, **_PRIVATE, noise_multiplier=0.0, clients_per_round=120)
 
 
 def test_without_noise_the_bound_and_the_estimates_are_large(without_noise, tmp_path):
@@ -118,8 +130,10 @@ def test_without_noise_the_bound_and_the_estimates_are_large(without_noise, tmp_
     assert found["accounted_epsilon"] is None
     assert not is_broken
     assert found["unit"] == "client"
-    assert (found["canaries"], found["weights"]) == (60, _WEIGHTS)
+    assert (found["canaries"], found["weights"]) == (100, _WEIGHTS)
     assert "no delta" in found["epsilon_estimate_is"]
+    assert "canaries on one side, too few to trust it" in found["epsilon_estimate_is"]
+    assert found["estimate_is_rough"] is True
     assert found["estimate_delta"] == 1e-5
     assert {one["attack"] for one in found["results"]} == {"final_model", "all_iterates"}
     for name, estimates in found["estimates"].items():
@@ -182,7 +196,7 @@ def test_what_cannot_be_audited_so_is_refused_with_what_can(without_noise, tmp_p
 
 
 def test_coins_that_fall_nearly_all_alike_are_refused(without_noise, monkeypatch):
-    one_sided = np.arange(60) < 58
+    one_sided = np.arange(100) < 98
     monkeypatch.setattr(canary_clients.one_run, "coins_of", lambda target, count: one_sided)
     with pytest.raises(UserError, match="2 canaries on one side"):
         canary_clients.attack(

@@ -32,6 +32,12 @@ def test_models_take_about_half_of_the_examples():
     assert np.all(np.abs(shares - 0.5) < 0.067)
 
 
+def test_each_model_has_a_seed_of_its_own_that_training_takes():
+    found = [shadows.seed_of(seed, number) for seed in (0, 1, 2**32 - 1) for number in range(64)]
+    assert len({*found}) == len(found)
+    assert min(found) >= 0 and max(found) < 2**32
+
+
 def _gaussian(models, size, seed=0):
     """Shadow models whose log odds are N(2, 1) with an example and N(0, 2^2) without it."""
     generator = np.random.default_rng(seed)
@@ -49,10 +55,15 @@ def test_online_score_is_the_log_likelihood_ratio():
     np.testing.assert_allclose(found[10:15], expected[10:15], atol=0.1)
 
 
-def test_offline_score_is_the_log_share_of_models_below():
+def test_offline_score_is_in_standard_deviations_of_models_without():
     own = np.linspace(-4, 6, 21)
     found = lira.score(own, _gaussian(20000, 21), "offline")
-    np.testing.assert_allclose(found, stats.norm.logcdf(own / 2), atol=0.1)
+    np.testing.assert_allclose(found, own / 2, atol=0.1)
+
+
+def test_offline_scores_far_above_are_told_apart():
+    found = lira.score(np.array([50.0, 100.0, 1000.0]), _gaussian(100, 3), "offline")
+    assert np.all(np.diff(found) > 1)
 
 
 def test_offline_score_by_hand():
@@ -61,7 +72,7 @@ def test_offline_score_by_hand():
     found = lira.score(np.array([4.0, 1.0]), Shadows(statistics=statistics, is_in=is_in), "offline")
     # Medians 2 and 2; deviations from them of 1, 1, 2, 2, of which few make one for all.
     deviation = np.sqrt((1 + 1 + 4 + 4) / 4)
-    np.testing.assert_allclose(found, stats.norm.logcdf(np.array([2, -1]) / deviation))
+    np.testing.assert_allclose(found, np.array([2, -1]) / deviation)
 
 
 @pytest.mark.parametrize("models", [8, 64])
@@ -116,6 +127,7 @@ def test_lira_finds_what_is_remembered(attacked):
     assert content["shadow_models"] == _MODELS
     assert content["threat_model"] == lira.THREAT_MODEL and content["unit"] == "example"
     assert content["accounted_epsilon"] is None and content["epsilon_lower_bound"] >= 0
+    assert "the random draw by --train_fraction" in content["bound_rests_on"]
     assert (attacked.plots_path / "roc.png").exists()
 
 
@@ -155,6 +167,21 @@ def test_only_what_is_missing_or_damaged_is_trained_again(attacked, settings):
     # A model is its number's, whenever it is trained.
     for one, other in zip(_content(run)["results"], before["results"], strict=True):
         assert one["auc"]["value"] == pytest.approx(other["auc"]["value"], abs=0.01)
+
+
+@pytest.mark.parametrize(("name", "value"), [("seal_sha256", "0" * 64), ("pool_sha256", None)])
+def test_models_of_another_run_or_pool_are_refused(attacked, settings, name, value):
+    path = attacked.path / "shadows" / "job.json"
+    text = path.read_text()
+    path.write_text(json.dumps({**json.loads(text), name: value}))
+    with pytest.raises(UserError, match="are not of this run and these examples"):
+        audit.run(audit.AuditConfig(**settings, resume=True))
+    path.write_text(text)
+
+
+def test_audit_may_go_on_with_another_number_of_processes(attacked, settings):
+    run, _ = audit.run(audit.AuditConfig(**settings, processes=3, resume=True))
+    assert len(run.config["resumed"]) >= 1
 
 
 def _other_python(monkeypatch, tmp_path, script):

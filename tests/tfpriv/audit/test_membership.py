@@ -3,9 +3,11 @@ import json
 import numpy as np
 import pytest
 
+from tests.tfpriv.audit.conftest import OVERFITTED
 from tfpriv.audit import membership
 from tfpriv.audit.config import AuditConfig
 from tfpriv.audit.target import Target
+from tfpriv.errors import UserError
 
 _ATTACKS = ["threshold", "logistic regression", "k nearest neighbors", "random forest"]
 
@@ -67,6 +69,20 @@ def test_summary_names_attacks_and_figures(found):
 
 def test_random_draw_proves_a_bound(found):
     assert found.epsilon_lower_bound > 0
+    assert "the random draw by --train_fraction" in found.bound_rests_on
+
+
+def test_too_few_others_are_refused_and_leave_nothing(train, own, attack, tmp_path):
+    run = train(dataset=f"{own}:noise", train_fraction=0.99, **{**OVERFITTED, "epochs": 1})
+    for name in ("membership", "lira"):
+        with pytest.raises(UserError, match="594 members to attack and 6 non-members"):
+            attack(run, attack=name)
+    assert not (tmp_path / "audit").exists()
+
+
+def test_each_slice_is_shown_when_done(regression, attack, capsys):
+    attack(regression)
+    assert "slice 1/1" in capsys.readouterr().err
 
 
 def test_test_examples_prove_none(whole, attack, monkeypatch):

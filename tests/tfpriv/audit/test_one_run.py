@@ -6,8 +6,20 @@ import pytest
 
 from tfpriv import runs
 from tfpriv.audit import one_run, statistics
-from tfpriv.audit.target import Target
+from tfpriv.audit.target import Target, outputs
 from tfpriv.errors import UserError
+
+_FROZEN = """
+import tensorflow as tf
+
+def build(element_shape, num_classes):
+    return tf.keras.Sequential([
+        tf.keras.layers.Input(tuple(element_shape)),
+        tf.keras.layers.Flatten(),
+        tf.keras.layers.Dense(30, activation="relu", trainable=False),
+        tf.keras.layers.Dense(num_classes),
+    ])
+"""
 
 
 def _content(run):
@@ -78,6 +90,18 @@ def test_residuals_leave_nothing_of_what_is_explained():
     np.testing.assert_allclose(one_run._residuals(noise, np.zeros(300)), noise - noise.mean())
 
 
+def test_copy_has_the_frozen_weights_too(train, tmp_path):
+    file = tmp_path / "frozen.py"
+    file.write_text(_FROZEN)
+    run = train(
+        dataset="digits", model=f"{file}:build", mechanism="none", epochs=1, audit_canaries=50
+    )
+    opened = Target(str(run.path))
+    canaries, _ = one_run.planted(opened)
+    copied = outputs(one_run._copy(opened), canaries.features)
+    np.testing.assert_allclose(copied, opened.outputs(canaries), rtol=1e-5, atol=1e-5)
+
+
 # What is refused.
 
 
@@ -111,6 +135,9 @@ def test_lost_models_are_refused(open_run, attack, copied):
     run = copied(open_run)
     for path in sorted(run.trajectory_path.iterdir())[1:]:
         path.unlink()
+    with pytest.raises(UserError, match="was altered or removed"):
+        attack(run, attack="one_run")
+    runs.seal.write(run)
     with pytest.raises(UserError, match="holds 1 models, too few to follow the training"):
         attack(run, attack="one_run")
 
@@ -119,6 +146,7 @@ def test_damaged_models_are_refused(open_run, attack, copied):
     run = copied(open_run)
     path = sorted(run.trajectory_path.iterdir())[3]
     path.write_bytes(path.read_bytes()[:200])
+    runs.seal.write(run)
     with pytest.raises(UserError, match=rf"{path.name} is damaged"):
         attack(run, attack="one_run")
 

@@ -34,6 +34,12 @@ def _finding(bound, **more):
             "the privacy claim is broken: audited lower bound 1.25 > accounted 1",
             True,
         ),
+        (
+            2.00004,
+            2.0,
+            "the privacy claim is broken: audited lower bound 2.00004 > accounted 2",
+            True,
+        ),
         (3.5, None, "audited lower bound 3.5; the run claims no privacy", False),
         (None, 1.0, "no lower bound on epsilon, as it rains; accounted 1", False),
         (None, None, "no lower bound on epsilon, as it rains; the run claims no privacy", False),
@@ -62,6 +68,13 @@ def test_report_is_written_with_its_pictures(tmp_path):
     }
     assert run.summary["verdict"] == found["verdict"] and run.summary["auc"] == 0.5
     assert (run.plots_path / "roc.png").stat().st_size > 1000
+
+
+def test_what_a_bound_rests_on_is_beside_it(tmp_path):
+    finding = _finding(0.5, bound_rests_on="a fair coin")
+    with RunDirectory.create(tmp_path / "audit", {}, program="audit") as run:
+        report.write(run, finding, _HEAD, 1.0)
+    assert json.loads((run.path / "audit.json").read_text())["bound_rests_on"] == "a fair coin"
 
 
 def test_report_without_scores_has_no_picture(tmp_path):

@@ -157,6 +157,67 @@ def test_scores_that_are_not_finite_are_guessed_by_their_sign():
     assert 0 <= statistics.guess_canaries(scores, coins[::-1], 0.0)["epsilon"] < math.inf
 
 
+# The guesses about the pairs of a draw.
+
+
+@pytest.mark.parametrize("epsilon", [0.5, 1.0, 2.0])
+def test_pairs_exceed_the_true_epsilon_as_seldom_as_the_confidence_says(epsilon, monkeypatch):
+    """Each example's part is told as truly as epsilon-DP allows."""
+    bound = functools.cache(statistics.one_run_epsilon)
+    monkeypatch.setattr(statistics, "one_run_epsilon", bound)
+    generator = np.random.default_rng(6)
+    repetitions, pairs = 100, 500
+    truth = 1 / (1 + math.exp(-epsilon))
+    bounds = []
+    for number in range(repetitions):
+        members, others = (generator.random(pairs) < share for share in (truth, 1 - truth))
+        found = statistics.guess_pairs(members * 1.0, others * 1.0, 0.0, seed=number)
+        bounds.append(found["epsilon"])
+    assert _at_most(np.mean(np.array(bounds) > epsilon), 0.05, repetitions)
+    assert np.mean(bounds) > epsilon / 3
+
+
+@pytest.mark.parametrize("betrayed", [20, 100])
+def test_event_of_delta_that_betrays_many_at_once_proves_nothing_too_often(betrayed):
+    """A mechanism that is (0, delta)-DP, against which rates of many examples prove too much."""
+    generator = np.random.default_rng(7)
+    repetitions, pairs, delta = 200, 500, 4e-3
+    positive = 0
+    for number in range(repetitions):
+        scores = generator.random((2, pairs))
+        if generator.random() < pairs * delta / betrayed:
+            scores[0, :betrayed] += 10
+            scores[1, :betrayed] -= 10
+        positive += statistics.guess_pairs(*scores, delta, seed=number)["epsilon"] > 0
+    assert _at_most(positive / repetitions, 0.05, repetitions)
+
+
+def test_scores_of_equal_pairs_and_of_pairs_turned_around_prove_nothing():
+    assert statistics.guess_pairs(np.ones(100), np.ones(100), 0.0)["epsilon"] == 0
+    assert statistics.guess_pairs(np.zeros(100), np.ones(100), 0.0)["epsilon"] == 0
+
+
+def test_pairs_told_apart_prove_much_and_less_with_delta():
+    bounds = [
+        statistics.guess_pairs(np.ones(500), np.zeros(500), delta)["epsilon"]
+        for delta in (0.0, 1e-6, 1e-5)
+    ]
+    assert bounds[0] > bounds[1] > bounds[2] > 1.5
+
+
+@pytest.mark.parametrize("pairs", [1, 2, 10])
+def test_few_pairs_are_guessed_no_more_often_than_there_are(pairs):
+    found = statistics.guess_pairs(np.ones(pairs), np.zeros(pairs), 0.0)
+    assert 1 <= found["correct"] <= found["guesses"] <= pairs
+
+
+@pytest.mark.parametrize("bad", [np.inf, -np.inf, np.nan])
+def test_pairs_take_scores_that_are_not_finite(bad):
+    found = statistics.guess_pairs(np.full(100, bad), np.linspace(1, 2, 100), 0.0)
+    assert (found["epsilon"] > 1) == (bad == np.inf)
+    assert statistics.guess_pairs(np.full(9, bad), np.full(9, bad), 0.0)["epsilon"] == 0
+
+
 # The bound from error rates.
 
 
@@ -279,6 +340,19 @@ def test_interval_of_the_area_covers_the_true_one():
     assert _at_least(covered / repetitions, 0.95, repetitions)
 
 
+@pytest.mark.parametrize(("n", "m"), [(10, 1000), (1000, 10), (30, 1000), (60, 60)])
+@pytest.mark.parametrize("shift", [2.0, 3.0, 4.0])
+def test_interval_of_the_area_covers_the_true_one_of_few_scores_too(n, m, shift):
+    generator = np.random.default_rng(3)
+    repetitions = 200
+    true = stats.norm.cdf(shift / math.sqrt(2))
+    covered = 0
+    for _ in range(repetitions):
+        found = statistics.area_under_curve(generator.normal(shift, 1, n), generator.normal(size=m))
+        covered += found.low <= true <= found.high
+    assert _at_least(covered / repetitions, 0.95, repetitions)
+
+
 @pytest.mark.parametrize("n", [1, 5, 100])
 def test_area_of_separated_scores_is_1_and_its_interval_is_not_empty(n):
     found = statistics.area_under_curve(np.arange(n) + 1000.0, np.arange(2 * n) * 1.0)
@@ -322,6 +396,33 @@ def test_true_positive_rate_is_sklearns_best_with_no_more_false_positives(seed, 
     found = statistics.true_positive_rate(members, others, rate)
     assert found.value == pytest.approx(true[false <= rate + 1e-12].max())
     assert found.low <= found.value <= found.high
+
+
+@pytest.mark.parametrize("shift", [0.0, 2.0, 3.0])
+@pytest.mark.parametrize("n", [50, 1000])
+@pytest.mark.parametrize("rate", [0.001, 0.01])
+def test_interval_of_the_true_positive_rate_covers_that_at_the_true_threshold(shift, n, rate):
+    generator = np.random.default_rng(5)
+    repetitions = 200
+    true = stats.norm.sf(stats.norm.isf(rate) - shift)
+    covered = 0
+    for _ in range(repetitions):
+        scores = generator.normal(shift, 1, n), generator.normal(0, 1, n)
+        found = statistics.true_positive_rate(*scores, rate)
+        covered += found.low <= true <= found.high
+    assert _at_least(covered / repetitions, 0.95, repetitions)
+
+
+def test_true_positive_rate_is_within_narrow_ends_if_scores_are_many():
+    generator = np.random.default_rng(6)
+    scores = generator.normal(2, 1, 20000), generator.normal(0, 1, 20000)
+    found = statistics.true_positive_rate(*scores, 0.01)
+    assert found.high - found.low < 0.1
+
+
+def test_too_few_others_for_the_threshold_leave_the_low_end_at_0():
+    found = statistics.true_positive_rate(np.ones(100), np.zeros(100), 0.01)
+    assert (found.value, found.low, found.high) == (1, 0, 1)
 
 
 def test_false_positives_among_ties_are_never_more_than_asked():

@@ -70,6 +70,13 @@ def test_split_is_the_seeds(opened):
     assert not np.array_equal(one, other)
 
 
+@pytest.mark.parametrize("fewest", [301, 1000])
+def test_too_few_members_or_others_are_refused(opened, fewest):
+    with pytest.raises(UserError, match=r"has 300 members to attack and 300 non-members, and") as e:
+        opened.split(5000, 0, fewest)
+    assert f"at least {fewest} of each; train with another --train_fraction" in str(e.value)
+
+
 def test_model_is_the_runs(opened, overfitted):
     members, others, _ = opened.split(200, 0)
     model = tf.keras.models.load_model(overfitted.model_path, compile=False)
@@ -123,6 +130,22 @@ def test_log_odds_of_text_are_the_mean_over_positions():
     np.testing.assert_allclose(
         target.log_odds(objective, labels, answers), by_position.reshape(5, 7).mean(axis=1)
     )
+
+
+@pytest.mark.parametrize(("given", "folder"), [(None, "of_run"), ("given", "given")])
+def test_features_are_kept_where_the_data_are(overfitted, monkeypatch, given, folder):
+    taken = []
+    load, with_features = datasets.load, datasets.with_features
+    monkeypatch.setattr(datasets, "load", lambda name, where: taken.append(where) or load(name))
+    monkeypatch.setattr(
+        datasets,
+        "with_features",
+        lambda dataset, name, where: taken.append(where) or with_features(dataset, name),
+    )
+    config = {**overfitted.config, "flags": {**overfitted.config["flags"], "data_dir": "of_run"}}
+    monkeypatch.setattr(runs.RunDirectory, "config", config)
+    Target(str(overfitted.path), given)
+    assert taken == [folder, folder]
 
 
 # What is refused.
