@@ -68,7 +68,8 @@ _HELPS = {
     ),
     "epochs": Help("Passes over the training set; under Poisson sampling in the mean.", kind=int),
     "accumulate_steps": Help(
-        "Take each step's sum in so many parts, which needs less memory and gives the same result.",
+        "Take each step's sum in so many parts, which needs less memory and gives the same result; "
+        "not with --mechanism=none.",
         kind=int,
     ),
     "mechanism": Help(
@@ -119,7 +120,10 @@ _HELPS = {
         "inverse is). [sqrt]",
         config.FACTORIZATIONS,
     ),
-    "bands": Help("With --mechanism=banded: the number of bands. [16]", kind=int),
+    "bands": Help(
+        "With --mechanism=banded: the number of bands. [16, or --separation where that is less]",
+        kind=int,
+    ),
     "separation": Help(
         "With --mechanism=banded: the least number of steps from one of an example's to its next. "
         "Less of it means amplification by sampling. [those of a pass]",

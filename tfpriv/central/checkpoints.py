@@ -34,6 +34,11 @@ class Checkpoints:
         """
         latest = self._manager.latest_checkpoint
         if latest is None:
+            if any(self._path.glob("step-*")):
+                raise UserError(
+                    f"{self._path / 'checkpoint'}, which says what the last checkpoint is, is "
+                    "damaged or gone; start the run anew in another --output_dir."
+                )
             return 0
         try:
             self._checkpoint.restore(latest).assert_existing_objects_matched()

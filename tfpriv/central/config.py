@@ -53,7 +53,6 @@ _DEFAULTS = {
     "target_quantile": 0.5,
     "clip_learning_rate": 0.2,
     "factorization": "sqrt",
-    "bands": 16,
 }
 
 # Keras' own, but for SGD, whose 0.01 is too little for clipped gradients.
@@ -112,7 +111,7 @@ class CentralConfig:
     def complete(self) -> "CentralConfig":
         """Returns this config with every field that has a meaning filled in.
 
-        `separation` is left open until the number of examples is known.
+        `separation` and `bands` are left open until the number of examples is known.
 
         Raises:
             UserError: if a value is not among the choices or out of range, a field belongs to a
@@ -188,6 +187,11 @@ def _check_together(config):
             f"--mechanism={config.mechanism} needs one of --target_epsilon and "
             f"--noise_multiplier, and {given} given; give exactly one, or --mechanism=none to "
             "train without privacy."
+        )
+    if config.accumulate_steps > 1 and not config.is_private:
+        raise UserError(
+            f"--accumulate_steps={config.accumulate_steps} has no meaning with --mechanism=none, "
+            "which takes each batch whole; leave it out, or choose a mechanism."
         )
     if config.features == "dp_pca":
         _check_pca(config)

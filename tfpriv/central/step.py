@@ -6,7 +6,7 @@ import tensorflow as tf
 from tfpriv.central.clipping import ClippedSum
 from tfpriv.central.noise import build_noise
 from tfpriv.models import Objective
-from tfpriv.privacy import AdaptiveGaussian, PrivacyPlan
+from tfpriv.privacy import CLIP_NORMS, AdaptiveGaussian, PrivacyPlan
 
 
 class PrivateStep:
@@ -114,7 +114,7 @@ class PrivateStep:
         mechanism = self._mechanism
         share = unclipped / self._expected_size + 0.5
         factor = tf.exp(-mechanism.clip_learning_rate * (share - mechanism.target_quantile))
-        self.clip_norm.assign(self.clip_norm * factor)
+        self.clip_norm.assign(tf.clip_by_value(self.clip_norm * factor, *CLIP_NORMS))
 
 
 class PlainStep:

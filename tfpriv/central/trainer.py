@@ -1,5 +1,6 @@
 """Trains a Keras model on one machine, from a config to a finished run directory."""
 
+import contextlib
 import functools
 import math
 import statistics
@@ -19,10 +20,22 @@ from tfpriv.central.config import CentralConfig
 from tfpriv.central.optimizers import build_optimizer
 from tfpriv.central.step import PlainStep, PrivateStep
 from tfpriv.errors import UserError
+from tfpriv.models.messages import first_line
 from tfpriv.privacy import statement
 
 PROGRAM = "central"
-NOT_COVERED = ("how a data set was prepared, such as the scaling of a table's columns",)
+NOT_COVERED = (
+    "how a data set was prepared, such as the scaling of a table's columns",
+    "members.json, whose hash tells this data set from any other",
+)
+_BANDS = 16
+_RESOURCES = (
+    "seconds_per_step",
+    "examples_per_second",
+    "start_to_first_step_seconds",
+    "wall_seconds",
+    "peak_memory_mb",
+)
 
 
 def train(
@@ -48,6 +61,8 @@ def train(
     """
     # It tells of graph conversions that are slower than they could be; nobody can act on that.
     tf.get_logger().setLevel("ERROR")
+    # A GPU's shorter mantissas would let an example through beyond the clip.
+    tf.config.experimental.enable_tensor_float_32_execution(False)
     dataset, components, members = _data(config, dataset)
     plan, steps = build_plan(config, len(dataset.train_features))
     model, objective, info = _model(config, dataset)
@@ -56,6 +71,8 @@ def train(
     session = _Session(config, dataset, plan, steps, model, objective)
     for note in (*info.notes, *session.notes):
         runs.print_safely(f"note: {note}", sys.stderr)
+    if config.audit_canaries and config.output_dir and not config.resume:
+        runs.coins.refuse_left_over(config.output_dir)
     with runs.RunDirectory.start(
         config,
         program=PROGRAM,
@@ -63,9 +80,12 @@ def train(
         seeds={"seed": config.seed},
         data=dataset.provenance,
     ) as run:
+        absent = _absent(run, members)
+        if config.is_private:
+            run.pin("noise_multiplier", plan.mechanism.noise_multiplier)
         if components:
             components.keep(run)
-        session.leave_out(_absent(run, members))
+        session.leave_out(absent)
         session.train(run)
         session.finish(run, info, whole)
     return run
@@ -107,6 +127,11 @@ def build_plan(config: CentralConfig, population: int) -> tuple[privacy.PrivacyP
         UserError: if the batch does not fit the population, or no noise reaches the target.
     """
     size = config.expected_batch_size
+    if size > population:
+        raise UserError(
+            f"--expected_batch_size={size} is more than the {population} training examples; give "
+            f"at most {population}."
+        )
     separation = config.separation
     if config.mechanism == "banded" and separation is None:
         # One part a step: an example's steps lie a whole pass apart, as in a fixed order.
@@ -117,7 +142,7 @@ def build_plan(config: CentralConfig, population: int) -> tuple[privacy.PrivacyP
     plan = privacy.PrivacyPlan(
         unit="example",
         sampler=sampler,
-        mechanism=_mechanism(config),
+        mechanism=_mechanism(config, separation),
         delta=config.delta,
         release_noise_multiplier=config.pca_noise_multiplier,
     )
@@ -126,14 +151,16 @@ def build_plan(config: CentralConfig, population: int) -> tuple[privacy.PrivacyP
     return plan, steps
 
 
-def _mechanism(config):
+def _mechanism(config, separation):
     if not config.is_private:
         return None
     noise = {"clip_norm": config.clip_norm, "noise_multiplier": config.noise_multiplier}
     if config.mechanism == "tree":
         return privacy.Tree(**noise)
     if config.mechanism == "banded":
-        return privacy.Banded(**noise, factorization=config.factorization, bands=config.bands)
+        # More bands than the steps between an example's own would have no bound.
+        bands = config.bands or min(_BANDS, separation)
+        return privacy.Banded(**noise, factorization=config.factorization, bands=bands)
     if config.clipping == "adaptive":
         return privacy.AdaptiveGaussian(
             **noise,
@@ -172,12 +199,13 @@ class _Session:
         if not config.is_private:
             self._step = PlainStep(model, self._optimizer, objective)
             return
-        clipped_sum = ClippedSum(
-            model,
-            objective,
-            (self._features, self._labels),
-            per_layer=config.clipping == "per_layer",
-        )
+        with _failures("the first training examples"):
+            clipped_sum = ClippedSum(
+                model,
+                objective,
+                (self._features, self._labels),
+                per_layer=config.clipping == "per_layer",
+            )
         self.notes += clipped_sum.notes
         self._step = PrivateStep(model, self._optimizer, clipped_sum, plan)
         self._batches = Batches(
@@ -195,7 +223,15 @@ class _Session:
         self._ledger = privacy.Ledger.read(ledger_path)
         start = self._checkpoints.restore() if config.resume else 0
         if config.resume:
+            self._ledger.refuse_gap(start, ledger_path)
             run.metrics.truncate(start)
+            runs.trajectory.truncate(run, start)
+            if self._ledger.steps and not start:
+                runs.print_safely(
+                    f"note: {run.path} has no checkpoint yet, so the run starts over; the "
+                    f"{self._ledger.steps} steps that ran before count as well.",
+                    sys.stderr,
+                )
         per_epoch = self._steps / config.epochs
         evaluated = {round(epoch * per_epoch) for epoch in _marks(config.epochs, config.eval_every)}
         kept = {round(e * per_epoch) for e in _marks(config.epochs, config.checkpoint_every)}
@@ -241,9 +277,10 @@ class _Session:
             repeated_steps=self._ledger.repeated_steps,
         )
         run.write_privacy(described, statement.as_text(plan, described))
+        for note in statement.notes_on_target(described, config.target_epsilon):
+            runs.print_safely(f"note: {note}", sys.stderr)
         columns = run.read_metrics()
         runs.plot_run(run)
-        seconds = statistics.median(self._seconds) if self._seconds else None
         run.write_summary(
             {
                 **{
@@ -255,20 +292,26 @@ class _Session:
                 "epsilon_rdp": described["epsilon_rdp"],
                 "delta": config.delta,
                 "noise_multiplier": described["noise_multiplier"],
-                "privacy_unit": "example" if config.is_private else "none",
+                "privacy_unit": "example" if plan.is_private else "none",
                 "mechanism": config.mechanism,
                 "sampler": config.sampler,
                 "steps": self._steps,
-                "seconds_per_step": seconds,
-                "examples_per_second": config.expected_batch_size / seconds if seconds else None,
-                "start_to_first_step_seconds": self._first_step_at,
-                "wall_seconds": runs.seconds_since_process_start(),
-                "peak_memory_mb": runs.peak_memory_bytes() / 1e6,
+                **self._resources(run),
                 "model_parameters": info.num_parameters,
                 "model_path": str(run.model_path),
             }
         )
         runs.seal.write(run)
+
+    def _resources(self, run):
+        if not self._seconds and run.summary:
+            # The run had ended before it was resumed.
+            return {name: run.summary.get(name) for name in _RESOURCES}
+        seconds = statistics.median(self._seconds) if self._seconds else None
+        rate = self._config.expected_batch_size / seconds if seconds else None
+        wall, memory = runs.seconds_since_process_start(), runs.peak_memory_bytes() / 1e6
+        measured = (seconds, rate, self._first_step_at, wall, memory)
+        return dict(zip(_RESOURCES, measured, strict=True))
 
     def _keep_for_audit(self, run, done):
         if self._config.audit_canaries:
@@ -288,29 +331,31 @@ class _Session:
             steps_per_pass = self._plan.steps_per_pass
             if steps_per_pass and step % steps_per_pass == 0:
                 self._step.restart_noise()
-            rows = self._batches.chunks(members)
-            norms = self._step([self._examples(chunk) for chunk in rows])
-            self._check_finite(norms, np.concatenate(rows), "gradient", step)
+            chunks = self._batches.chunks(members)
+            with _failures(f"the training examples of step {step + 1}"):
+                norms = self._step([self._examples(chunk) for chunk in chunks])
+            self._check_finite(norms, np.concatenate([_rows(c) for c in chunks]), "gradient", step)
         elif len(members):
-            losses = self._step(self._features[members], self._labels[members])
+            with _failures(f"the training examples of step {step + 1}"):
+                losses = self._step(self._features[members], self._labels[members])
             self._check_finite(losses, members, "loss", step)
         self._seconds.append(time.monotonic() - began)
         if self._first_step_at is None:
             self._first_step_at = runs.seconds_since_process_start()
 
     def _examples(self, chunk):
-        rows = np.maximum(chunk, 0)
+        rows = _rows(chunk)
         return self._features[rows], self._labels[rows], (chunk >= 0).astype(np.float32)
 
     def _check_finite(self, values, members, what, step):
         finite = np.isfinite(values)
         if finite.all():
             return
-        bad = members[~finite]
-        if len(bad) > len(members) / 2:
+        bad, all_of_them = np.unique(members[~finite]), np.unique(members)
+        if len(bad) > len(all_of_them) / 2:
             raise UserError(
                 f"training diverged: at step {step + 1} no {what} is finite for {len(bad)} of "
-                f"{np.count_nonzero(members >= 0)} examples; lower --learning_rate."
+                f"{len(all_of_them)} examples; lower --learning_rate."
             )
         raise UserError(
             f"at step {step + 1} the {what} of training example {bad[0]} is not finite; look at "
@@ -318,7 +363,8 @@ class _Session:
         )
 
     def _measure(self, done):
-        test = self._evaluate()
+        with _failures("the test examples"):
+            test = self._evaluate()
         if not math.isfinite(test["loss"]):
             raise UserError(
                 f"training diverged: the test loss is {test['loss']} after step {done}; lower "
@@ -334,6 +380,26 @@ class _Session:
 
     def _segments(self):
         return self._ledger.segments(self._plan.steps_per_pass)
+
+
+def _rows(chunk):
+    """Returns the examples of a chunk, with its first one, or example 0, in the place of padding.
+
+    What one of its own examples cannot make worse: nothing times infinity would ruin the sum.
+    """
+    return np.where(chunk >= 0, chunk, max(0, chunk[0]))
+
+
+@contextlib.contextmanager
+def _failures(examples):
+    """Says of an error inside the model which examples it failed on."""
+    try:
+        yield
+    except tf.errors.OpError as error:
+        raise UserError(
+            f"the model fails on {examples}: {first_line(error)}; look at their values, "
+            "such as numbers of tokens beyond an embedding's, and at the model."
+        ) from error
 
 
 def _absent(run, members):

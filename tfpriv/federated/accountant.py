@@ -30,6 +30,15 @@ class Accountant:
         """How often the run was interrupted before, with rounds to show for it."""
         return self._ledger.segment
 
+    @property
+    def rounds(self) -> int:
+        """How many rounds ran so far, repeated ones counted each time."""
+        return self._ledger.steps
+
+    def refuse_gap(self, done: int) -> None:
+        """Raises UserError if not all of the `done` rounds of a checkpoint are recorded."""
+        self._ledger.refuse_gap(done, self._path)
+
     def record(self, round_number: int) -> None:
         """Counts a round, on disk, before its result is saved or shown."""
         self._ledger.record(round_number)

@@ -36,6 +36,12 @@ class Population:
     silos: Silos | None = None
     absent: Sequence[int] = ()
 
+    def drawn(self, round_number: int, segment: int = 0) -> np.ndarray:
+        """Returns the clients that a round draws, with the canaries that `absent` leaves out."""
+        if self.plan is None:
+            return self.sampler.sample(round_number, self.config.seed)
+        return self.plan.participants(round_number, self.config.seed, segment)
+
     def cohort(self, round_number: int, segment: int = 0) -> np.ndarray:
         """Returns the clients of a round, ascending; under Poisson sampling maybe none.
 
@@ -43,10 +49,7 @@ class Population:
             round_number: The round, counted from 0.
             segment: How often the run was interrupted before; see `PrivacyPlan.participants`.
         """
-        if self.plan is None:
-            drawn = self.sampler.sample(round_number, self.config.seed)
-        else:
-            drawn = self.plan.participants(round_number, self.config.seed, segment)
+        drawn = self.drawn(round_number, segment)
         if not len(self.absent):
             return drawn
         return np.setdiff1d(drawn, self.partition.num_clients + np.asarray(self.absent))

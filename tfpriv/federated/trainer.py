@@ -23,6 +23,7 @@ from tfpriv.federated.local_model import build_local_model
 from tfpriv.federated.population import Population
 from tfpriv.federated.silos import build_silos
 from tfpriv.federated.worker import Worker
+from tfpriv.privacy import statement
 
 PROGRAM = "federated"
 
@@ -72,11 +73,15 @@ def train(
     for note in info.notes:
         runs.print_safely(f"note: {note}", sys.stderr)
 
+    if config.audit_canaries and config.output_dir and not config.resume:
+        runs.coins.refuse_left_over(config.output_dir)
     directory = runs.RunDirectory.start(
         config, program=PROGRAM, seeds={"seed": config.seed}, data=dataset.provenance
     )
     with directory as run, runtime.running(worker):
         coins = runs.seal.record_members(run, members, config.audit_canaries)
+        if config.is_private:
+            run.pin("noise_multiplier", (plan or _any_silo(population)).mechanism.noise_multiplier)
         population = dataclasses.replace(population, absent=tuple(np.flatnonzero(~coins)))
         datasets.plot_partition(dataset, partition, run.plots_path / "partition.png")
         session = _Session(config, run, learning, model, local_model, plan, population)
@@ -152,21 +157,23 @@ class _Session:
     def finish(self, info):
         config, run = self._config, self._run
         models.save(self._model, run.model_path)
-        statement, text = self._accountant.statement(
+        described, text = self._accountant.statement(
             releases_train_metrics=bool(config.release_train_metrics)
         )
-        run.write_privacy(statement, text)
+        run.write_privacy(described, text)
+        for note in statement.notes_on_target(described, config.target_epsilon):
+            runs.print_safely(f"note: {note}", sys.stderr)
         columns = run.read_metrics()
         runs.plot_run(run)
         run.write_summary(
             {
                 **self._last_test(columns),
                 "rounds": len(columns["round"]) and int(columns["round"][-1]),
-                "epsilon": statement["epsilon"],
-                "epsilon_rdp": statement.get("epsilon_rdp"),
+                "epsilon": described["epsilon"],
+                "epsilon_rdp": described.get("epsilon_rdp"),
                 "delta": config.delta,
-                "noise_multiplier": statement.get("noise_multiplier"),
-                "privacy_unit": config.privacy_unit,
+                "noise_multiplier": described.get("noise_multiplier"),
+                "privacy_unit": config.privacy_unit if described["private"] else "none",
                 "mechanism": config.mechanism or ("gaussian" if config.is_private else "none"),
                 "sampler": config.sampler,
                 "num_clients": self._population.partition.num_clients,
@@ -192,7 +199,15 @@ class _Session:
         if not config.resume:
             return state, 0
         saved, done = self._checkpoints.latest(state)
+        self._accountant.refuse_gap(done)
+        if saved is None and self._accountant.rounds:
+            runs.print_safely(
+                f"note: {self._run.path} has no checkpoint yet, so the run starts over; the "
+                f"{self._accountant.rounds} rounds that ran before count as well.",
+                sys.stderr,
+            )
         self._run.metrics.truncate(done)
+        runs.trajectory.truncate(self._run, done)
         if saved is None:
             return state, 0
         if self._plan is not None and self._plan.steps_per_pass is not None:
@@ -216,7 +231,8 @@ class _Session:
         metrics = {}
         if not self._config.is_private:
             # How many took part is itself private under Poisson sampling.
-            metrics["clients"] = len(cohort)
+            # Those who were drawn: the number of the others would tell the canaries' coins.
+            metrics["clients"] = len(self._population.drawn(round_number, segment))
         measured = output.metrics["client_work"]
         if measured and measured["examples"]:
             metrics |= self._train_metrics(measured, round_number)

@@ -5,7 +5,14 @@ Pure arithmetic over numpy and dp_accounting; no TensorFlow.
 
 from tfpriv.privacy.accounting import Epsilon
 from tfpriv.privacy.ledger import Ledger
-from tfpriv.privacy.mechanisms import AdaptiveGaussian, Banded, Gaussian, Mechanism, Tree
+from tfpriv.privacy.mechanisms import (
+    CLIP_NORMS,
+    AdaptiveGaussian,
+    Banded,
+    Gaussian,
+    Mechanism,
+    Tree,
+)
 from tfpriv.privacy.plan import PrivacyPlan
 from tfpriv.privacy.sampling import (
     CyclicPoissonSampler,
@@ -17,6 +24,7 @@ from tfpriv.privacy.sampling import (
 )
 
 __all__ = [
+    "CLIP_NORMS",
     "AdaptiveGaussian",
     "Banded",
     "CyclicPoissonSampler",

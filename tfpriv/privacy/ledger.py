@@ -22,7 +22,7 @@ class Ledger:
 
     def __init__(self, stretches: Sequence[Sequence[int]] = ()):
         """Starts from earlier stretches, as they were read from a file."""
-        self.stretches = [[int(first), int(end)] for first, end in stretches]
+        self.stretches = [[first, end] for first, end in stretches]
         self.segment = len(self.stretches)
         self._new = True
 
@@ -34,7 +34,8 @@ class Ledger:
             UserError: if the file is damaged: epsilon would be a guess.
         """
         try:
-            return cls(json.loads(path.read_text()))
+            stretches = json.loads(path.read_text())
+            _check(stretches)
         except FileNotFoundError:
             return cls()
         except (ValueError, TypeError) as error:
@@ -42,6 +43,24 @@ class Ledger:
                 f"{path} is damaged ({error}), and with it the count of the steps that ran; start "
                 "the run anew in another --output_dir."
             ) from error
+        return cls(stretches)
+
+    def refuse_gap(self, done: int, path: pathlib.Path) -> None:
+        """Refuses to go on from a checkpoint that has seen steps which are not recorded.
+
+        Args:
+            done: How many steps the checkpoint has seen.
+            path: The ledger's file.
+
+        Raises:
+            UserError: if one of them is missing: epsilon would be too low.
+        """
+        recorded = max((end for _, end in self.stretches), default=0)
+        if recorded < done:
+            raise UserError(
+                f"{path} counts {recorded} steps, and the last checkpoint has seen {done}; epsilon "
+                "would be too low: restore the file, or start the run anew in another --output_dir."
+            )
 
     def write(self, path: pathlib.Path) -> None:
         """Writes the stretches to a file, for `read`."""
@@ -81,3 +100,14 @@ class Ledger:
                 cut.append(stop - first)
                 first = stop
         return cut
+
+
+def _check(stretches):
+    """Raises ValueError or TypeError unless these stretches can have run: without a gap."""
+    reached = 0
+    for first, end in stretches:
+        if type(first) is not int or type(end) is not int or not 0 <= first < end:
+            raise ValueError(f"[{first}, {end}] is no stretch of steps")
+        if first > reached:
+            raise ValueError(f"steps {reached} to {first} are missing")
+        reached = max(reached, end)

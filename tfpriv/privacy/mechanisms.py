@@ -72,8 +72,7 @@ class AdaptiveGaussian:
             raise UserError(
                 f"a noise multiplier of {self.noise_multiplier:.4g} cannot be reached with a noise "
                 f"of {self.count_stddev:.4g} on the clipped count, only one below "
-                f"{2 * self.count_stddev:.4g} can; have more members a step, or use "
-                "--mechanism=gaussian."
+                f"{2 * self.count_stddev:.4g} can; have more members a step, or a fixed clip."
             )
 
     @property
@@ -174,6 +173,9 @@ class Banded:
 
 FACTORIZATIONS = ("sqrt", "inverse_sqrt")
 
+# Outside, the squares of float32 gradients would vanish or overflow, and the clip would not hold.
+CLIP_NORMS = (1e-10, 1e10)
+
 # Outside, the accountants' arithmetic overflows; and less noise protects nobody.
 _NOISE_MULTIPLIERS = (1e-3, 1e5)
 
@@ -182,8 +184,11 @@ NAMES = (Gaussian.name, AdaptiveGaussian.name, Tree.name, Banded.name)
 
 
 def _check(clip_norm, noise_multiplier):
-    if not (clip_norm > 0 and math.isfinite(clip_norm)):
-        raise UserError(f"clip_norm is {clip_norm}; it must be a number above 0.")
+    smallest, largest = CLIP_NORMS
+    if not smallest <= clip_norm <= largest:
+        raise UserError(
+            f"clip_norm is {clip_norm}; it must be a number from {smallest:g} to {largest:g}."
+        )
     smallest, largest = _NOISE_MULTIPLIERS
     if noise_multiplier and not smallest <= noise_multiplier <= largest:
         raise UserError(

@@ -73,6 +73,17 @@ def describe(
     return statement
 
 
+def notes_on_target(statement: dict, target_epsilon: float | None) -> tuple[str, ...]:
+    """Returns a sentence for the user where a run has spent more than its target."""
+    epsilon = statement["epsilon"]
+    if target_epsilon is None or epsilon is None or epsilon <= target_epsilon:
+        return ()
+    return (
+        f"epsilon is {epsilon:.4g}, above --target_epsilon={target_epsilon:g}: the run was "
+        "interrupted, and what was sampled anew after that counts as well.",
+    )
+
+
 def as_text(plan: PrivacyPlan, statement: dict) -> str:
     """Returns the statement as a page of text, at most 78 columns wide, for an indent of 2."""
     if not statement["private"]:

@@ -20,8 +20,18 @@ _SALT_BYTES = 16
 
 def path_of(run_path: str | os.PathLike) -> pathlib.Path:
     """Returns where the coin flips of the run in this directory lie."""
-    run_path = pathlib.Path(run_path)
+    run_path = pathlib.Path(os.path.expanduser(run_path)).resolve()
     return run_path.with_name(f"{run_path.name}.coins.json")
+
+
+def refuse_left_over(run_path: str | os.PathLike) -> None:
+    """Refuses a new run where coins of another lie beside its directory.
+
+    Raises:
+        UserError: if they do.
+    """
+    if path_of(run_path).exists():
+        raise _left_over(path_of(run_path))
 
 
 def flip(run_path: str | os.PathLike, count: int) -> tuple[np.ndarray, str]:
@@ -43,9 +53,7 @@ def flip(run_path: str | os.PathLike, count: int) -> tuple[np.ndarray, str]:
     try:
         descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     except FileExistsError as error:
-        raise UserError(
-            f"{path} holds the coin flips of another run; remove it, or give another --output_dir."
-        ) from error
+        raise _left_over(path) from error
     except OSError as error:
         raise UserError(
             f"the coin flips cannot be written to {path} ({error.strerror}); give an --output_dir "
@@ -80,6 +88,12 @@ def read(run_path: str | os.PathLike, commitment: str) -> np.ndarray:
         pass
     raise UserError(
         f"{path} does not hold the coins that were flipped for this run; put the right file back."
+    )
+
+
+def _left_over(path):
+    return UserError(
+        f"{path} holds the coin flips of another run; remove it, or give another --output_dir."
     )
 
 

@@ -176,6 +176,21 @@ class RunDirectory:
         """Adds entries to config.json or replaces them, for example `data`, once it is loaded."""
         config_file.write(self.path, {**self.config, **entries})
 
+    def pin(self, name: str, value) -> None:
+        """Writes an entry into config.json, which a run that goes on must have as well.
+
+        Raises:
+            UserError: if the run began with another value.
+        """
+        config = self.config
+        if name in config and config[name] != json_files.plain(value):
+            raise UserError(
+                f"{self.path} began with a {name} of {config[name]}, and it would go on with "
+                f"{value}; use the versions of the packages that its config.json names, or start "
+                "anew in another --output_dir."
+            )
+        self.write_config(**{name: json_files.plain(value)})
+
     @property
     def metrics(self) -> metrics.MetricsWriter:
         """The writer of metrics.csv and of TensorBoard's events.
@@ -311,7 +326,7 @@ def _refuse_contents(path):
 def _leftovers(path):
     """Returns the temporary files of `files.replacing` that a killed process left at `path`."""
     names = ("config.json", "metrics.csv", "summary.json", "privacy.json", "privacy.txt")
-    names += ("members.json", "seal.json")
+    names += ("members.json", "seal.json", "steps.json", "rounds.json")
     patterns = [f".{pathlib.Path(name).stem}-*{pathlib.Path(name).suffix}" for name in names]
     patterns += [".model-*.keras", "plots/.*-*.png"]
     return [found for pattern in patterns for found in path.glob(pattern)]

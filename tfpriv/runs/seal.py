@@ -16,7 +16,8 @@ _SEALED = ("config.json", MEMBERS, "privacy.json", "model.keras")
 def record_members(run: RunDirectory, members: Mapping, canaries: int) -> np.ndarray:
     """Writes members.json: what of the data took part, and what canaries were planted.
 
-    A run that goes on has it already, and keeps it.
+    A run that goes on has it already, and must have the same data: its earlier steps are accounted
+    for as steps over these members.
 
     Args:
         run: The run directory.
@@ -27,10 +28,18 @@ def record_members(run: RunDirectory, members: Mapping, canaries: int) -> np.nda
         The coins, [canaries] bool: which of the canaries take part.
 
     Raises:
-        UserError: if the coins of a run that goes on are not there, or its members are damaged.
+        UserError: if the coins of a run that goes on are not there, or its members are damaged or
+            others than these.
     """
     if (run.path / MEMBERS).exists():
         recorded = read_members(run)
+        for name, value in json_files.plain(members).items():
+            if recorded.get(name) != value:
+                raise UserError(
+                    f"the data are not those that {run.path} began with ({name} in {MEMBERS} is "
+                    "another); give it the same data to go on, or start anew in another "
+                    "--output_dir."
+                )
         return coins.read(run.path, recorded["coins_sha256"]) if canaries else np.ones(0, bool)
     flipped = np.ones(0, bool)
     members = dict(members)
@@ -60,9 +69,10 @@ def read_members(run: RunDirectory) -> dict:
 
 def write(run: RunDirectory) -> None:
     """Writes seal.json, the SHA-256 of the files that must not change once a run has ended."""
+    present = [name for name in _SEALED if (run.path / name).exists()]
     json_files.write(
         run.path / SEAL,
-        {name: files.sha256(run.path / name) for name in _SEALED if (run.path / name).exists()},
+        {name: files.sha256(run.path / name) for name in (*present, *_trajectory(run))},
     )
 
 
@@ -81,10 +91,15 @@ def check(run: RunDirectory) -> None:
         raise UserError(f"{run.path / SEAL} is damaged ({error}); train again.") from error
     if not isinstance(sealed, dict):
         raise UserError(f"{run.path / SEAL} is damaged; train again.")
-    for name in _SEALED:
+    models = {*_trajectory(run), *(set(sealed) - set(_SEALED))}
+    for name in (*_SEALED, *sorted(models)):
         path = run.path / name
         if not path.exists() or sealed.get(name) != files.sha256(path):
             raise UserError(
                 f"{path} was altered or removed after the run had ended; an audit of it would "
                 "prove nothing: train again, or restore it."
             )
+
+
+def _trajectory(run):
+    return sorted(str(path.relative_to(run.path)) for path in run.trajectory_path.glob("step_*"))

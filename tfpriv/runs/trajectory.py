@@ -16,6 +16,13 @@ def keep(run: RunDirectory, step: int, weights: Sequence[np.ndarray]) -> None:
         np.savez(path, *weights)
 
 
+def truncate(run: RunDirectory, step: int) -> None:
+    """Removes the models of later steps, which a run that goes on from `step` takes anew."""
+    for path in run.trajectory_path.glob("step_*.npz"):
+        if int(path.stem.removeprefix("step_")) > step:
+            path.unlink()
+
+
 def models(run: RunDirectory) -> Iterator[list[np.ndarray]]:
     """Yields the weights at the evaluations, in order, from before the first step on.
 
@@ -32,5 +39,5 @@ def models(run: RunDirectory) -> Iterator[list[np.ndarray]]:
         try:
             with np.load(path) as content:
                 yield [content[f"arr_{i}"] for i in range(len(content.files))]
-        except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
+        except (OSError, EOFError, ValueError, KeyError, zipfile.BadZipFile) as error:
             raise UserError(f"{path} is damaged ({error}); train again.") from error

@@ -90,6 +90,14 @@ FAST = {
             layers.Dense(4),
         ]
     ),
+    "grouped convolution": lambda: tf.keras.Sequential(
+        [
+            layers.Reshape((3, 1, 2)),
+            layers.Conv2D(4, (2, 1), groups=2, activation="relu"),
+            layers.Flatten(),
+            layers.Dense(4),
+        ]
+    ),
 }
 GENERAL = {
     "shared layer": (_shared, "is used more than once"),
@@ -202,6 +210,39 @@ def test_per_layer_clips_each_layer_to_its_part(build, layer_of_weight, clip_nor
             for j in own:
                 wanted[j] += gradients[j] * (bound / max(size, bound))
     _assert_equal(sums, wanted)
+
+
+class _Tied(tf.keras.Model):
+    """A dense layer whose kernel is used once more, behind a head of zeros."""
+
+    def __init__(self):
+        super().__init__()
+        self.inner = layers.Dense(6)
+        self.head = layers.Dense(4, kernel_initializer="zeros")
+
+    def call(self, inputs):
+        return self.head(tf.matmul(self.inner(inputs), self.inner.kernel))
+
+
+def test_wrong_gradients_behind_a_head_of_zeros_are_found(batch):
+    model = _built(_Tied, batch)
+    clipped_sum = ClippedSum(model, OBJECTIVE, batch)
+    (note,) = clipped_sum.notes
+    assert "other gradients" in note
+    assert not model.head.kernel.numpy().any()
+    model.head.kernel.assign(np.random.default_rng(0).normal(size=(6, 4)))
+    sums, _ = _run(clipped_sum, batch, 0.7)
+    _assert_equal(sums, _naive(model, batch, 0.7)[0])
+
+
+def test_general_way_that_gives_other_gradients_is_not_taken(batch, monkeypatch):
+    model = _built(GENERAL["own layer"][0], batch)
+    vectorized = tf.vectorized_map
+    monkeypatch.setattr(
+        tf, "vectorized_map", lambda *of: [1.1 * g for g in vectorized(*of)], raising=True
+    )
+    (note,) = ClippedSum(model, OBJECTIVE, batch).notes
+    assert "one example at a time" in note
 
 
 def test_per_layer_lets_no_example_beyond_the_clip(batch):

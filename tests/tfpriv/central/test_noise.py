@@ -49,6 +49,24 @@ def test_successive_numbers_and_steps_are_not_correlated():
     assert abs(np.corrcoef(first[:-1], first[1:])[0, 1]) < 0.03
 
 
+def test_tail_goes_on_where_23_bits_would_end(monkeypatch):
+    source = noise.IndependentNoise(200_000)
+    generator = np.random.default_rng(0)
+
+    class _Small:
+        def update_into(self, zeros, to):
+            words = to.view(np.uint32)
+            words[:] = generator.integers(0, 2**32, len(words), np.uint32)
+            words[:100_000] %= 2**9
+
+    monkeypatch.setattr(source, "_stream", _Small())
+    first, second = np.split(source.next().numpy().astype(np.float64), 2)
+    # The squared radius beyond one of 46 ln 2 is exponential.
+    beyond = first**2 + second**2 - 46 * np.log(2)
+    assert stats.kstest(beyond, "expon", args=(0, 2)).pvalue > 1e-4
+    assert np.sqrt(first**2 + second**2).max() > 6.5
+
+
 def test_noise_does_not_come_from_a_seed():
     values = []
     for _ in range(2):

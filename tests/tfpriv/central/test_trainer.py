@@ -1,6 +1,7 @@
 """Whole central runs on small data, and what they refuse."""
 
 import json
+import shutil
 
 import numpy as np
 import pytest
@@ -32,7 +33,7 @@ def huge():
 
 def batch_norm(shape, classes):
     return tf.keras.Sequential([tf.keras.layers.Flatten(), tf.keras.layers.BatchNormalization(),
-                                tf.keras.layers.Dense(classes)])
+                                tf.keras.layers.Flatten(), tf.keras.layers.Dense(classes)])
 
 def decayed(shape, classes):
     return tf.keras.Sequential([tf.keras.layers.Flatten(), tf.keras.layers.Dense(
@@ -335,3 +336,94 @@ def test_principal_components_of_tokens_are_refused(tmp_path):
     )  # fmt: skip
     with pytest.raises(UserError, match="needs numbers, and these examples are tokens"):
         pca.Components.of_run(CentralConfig(**{**PCA, "pca_components": 2}).complete(), text)
+
+
+@pytest.mark.parametrize("content", [None, "[]", "[[0, 20]]"])
+def test_checkpoint_beyond_the_count_of_steps_is_refused(content, tmp_path, monkeypatch):
+    settings = {**PRIVATE, "epochs": 4}
+    _interrupted(tmp_path / "run", settings, monkeypatch, 60)
+    ledger = tmp_path / "run" / "steps.json"
+    ledger.unlink() if content is None else ledger.write_text(content)
+    with pytest.raises(UserError, match="epsilon would be too low"):
+        _run(tmp_path / "run", **settings, resume=True)
+
+
+def test_run_without_the_list_of_its_checkpoints_is_refused(tmp_path, monkeypatch):
+    settings = {**PRIVATE, "epochs": 4}
+    _interrupted(tmp_path / "run", settings, monkeypatch, 60)
+    (tmp_path / "run" / "checkpoints" / "checkpoint").write_text("garbage")
+    with pytest.raises(UserError, match=r"checkpoint, which says .* is damaged or gone"):
+        _run(tmp_path / "run", **settings, resume=True)
+
+
+def test_run_that_starts_over_says_so_and_that_it_exceeds_its_target(tmp_path, monkeypatch, capsys):
+    settings = {**SMALL, "epochs": 4, "target_epsilon": 2.0}
+    _interrupted(tmp_path / "run", settings, monkeypatch, 60)
+    shutil.rmtree(tmp_path / "run" / "checkpoints")
+    run = _run(tmp_path / "run", **settings, resume=True)
+    errors = capsys.readouterr().err
+    assert "has no checkpoint yet, so the run starts over; the 45 steps" in errors
+    assert run.summary["epsilon"] > 2.0
+    assert "above --target_epsilon=2: the run was interrupted" in errors
+
+
+VARYING = """
+import numpy as np
+from tfpriv.datasets import Dataset
+
+ROWS = 1000
+
+def load():
+    generator = np.random.default_rng(0)
+    features = generator.normal(size=(ROWS, 3)).astype(np.float32)
+    labels = np.arange(ROWS, dtype=np.int32) % 2
+    return Dataset(name="varying", task="classification", num_classes=2, train_features=features,
+                   train_labels=labels, test_features=features[:5], test_labels=labels[:5])
+"""
+
+
+def test_run_that_goes_on_with_other_data_is_refused(tmp_path, monkeypatch):
+    own = tmp_path / "varying.py"
+    own.write_text(VARYING)
+    settings = {**PRIVATE, "dataset": f"{own}:load", "expected_batch_size": 100, "epochs": 4}
+    _interrupted(tmp_path / "run", settings, monkeypatch, 20)
+    own.write_text(VARYING.replace("ROWS = 1000", "ROWS = 20000"))
+    with pytest.raises(UserError, match=r"the data are not those that .*run began with"):
+        _run(tmp_path / "run", **settings, resume=True)
+
+
+def test_run_that_had_ended_keeps_its_timings_when_resumed(tmp_path):
+    run = _run(tmp_path / "run", **PRIVATE)
+    before = run.summary
+    after = _run(tmp_path / "run", **PRIVATE, resume=True).summary
+    assert before == after
+
+
+def test_infinite_gradient_of_an_example_that_pads_no_batch_harms_nobody(tmp_path):
+    own = tmp_path / "own.py"
+    own.write_text(OWN.replace("features[17] = 3e38", "features[0] = 3e38"))
+    settings = {**PRIVATE, "dataset": f"{own}:huge", "expected_batch_size": 4, "epochs": 3}
+    with pytest.raises(UserError, match="training example 0 is not finite"):
+        _run(tmp_path / "run", **settings, train_fraction=1.0)
+
+
+def test_more_than_all_examples_in_a_batch_are_refused(tmp_path):
+    with pytest.raises(UserError, match="--expected_batch_size=9000 is more than the 1437"):
+        _run(tmp_path / "run", **{**PRIVATE, "expected_batch_size": 9000})
+
+
+def test_tokens_beyond_the_embedding_are_said_in_a_sentence(tmp_path):
+    own = tmp_path / "own.py"
+    own.write_text(
+        OWN.replace("np.ones((40, 3), np.float32)", "np.ones((40, 3), np.int32)").replace(
+            "features[17] = 3e38", "features[17] = 99"
+        )
+        + """
+def small_vocabulary(shape, classes):
+    return tf.keras.Sequential([tf.keras.layers.Embedding(10, 4, input_length=3),
+                                tf.keras.layers.Flatten(), tf.keras.layers.Dense(classes)])
+"""
+    )
+    settings = {"dataset": f"{own}:huge", "model": f"{own}:small_vocabulary"}
+    with pytest.raises(UserError, match="the model fails on the training examples of step"):
+        _run(tmp_path / "run", **{**PRIVATE, **settings, "expected_batch_size": 30})

@@ -104,6 +104,16 @@ def test_draws_are_standard_normal_and_no_other_scale():
     _assert_normal_at_no_other_scale(values.ravel(), 1.0)
 
 
+def test_tail_of_the_draws_goes_on_where_23_bits_would_end():
+    words = np.random.default_rng(0).integers(0, 2**32, (3, 100_000), np.uint32)
+    words[0] %= 2**9
+    first, second = np.split(noise.box_muller(words).numpy().astype(np.float64), 2)
+    # The squared radius beyond one of 46 ln 2 is exponential.
+    beyond = first**2 + second**2 - 46 * np.log(2)
+    assert stats.kstest(beyond, "expon", args=(0, 2)).pvalue > 1e-4
+    assert np.sqrt(first**2 + second**2).max() > 6.5
+
+
 def test_draws_of_one_graph_and_of_a_loop_share_nothing():
     source = noise.SecretNoise()
 
@@ -132,7 +142,8 @@ def test_every_bit_of_the_secret_matters_even_where_the_public_part_is_the_same(
     source._secret[word] = changed - 2**64 * (changed >= 2**63)
     after = source.draw([5000]).numpy()
     if word == 1 and bit == 0:
-        # The counter's lowest bit: the same stream, four numbers further on or back.
+        # The counter's lowest bit: the same stream, four words further on or back.
+        before, after = before[:2500], after[:2500]
         assert np.array_equal(before[4:], after[:-4]) or np.array_equal(before[:-4], after[4:])
     else:
         _assert_nothing_shared(before, after)
@@ -230,7 +241,7 @@ def test_no_other_random_numbers_are_drawn_and_the_secret_stays_in_the_graph(
     # Those with a kernel that is seeded, by the user or by TensorFlow.
     for seeded in (b"RandomStandardNormal", b"RandomUniform", b"TruncatedNormal"):
         assert graphs.count(seeded) == graphs.count(b"Stateless" + seeded)
-    assert b"StatelessRandomNormalV2" in graphs
+    assert b"StatelessRandomUniformFullIntV2" in graphs
     held = b"".join(np.asarray(leaf).tobytes() for leaf in tf.nest.flatten(run.state))
     for secret in secrets:
         # The search finds what is there.

@@ -2,6 +2,7 @@
 
 import pytest
 
+from tfpriv.errors import UserError
 from tfpriv.privacy import Ledger
 
 
@@ -46,3 +47,37 @@ def test_step_that_does_not_follow_is_refused():
     ledger.record(2)
     with pytest.raises(ValueError, match="step 5 does not follow"):
         ledger.record(5)
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        "[[0, 1.5]]",
+        "[[0, -5]]",
+        "[[3, 3]]",
+        "[[5, 9]]",
+        "[[0, 4], [5, 9]]",
+        '[["0", 4]]',
+        "[4]",
+        "7",
+    ],
+)
+def test_file_that_no_run_writes_is_damaged(content, tmp_path):
+    path = tmp_path / "steps.json"
+    path.write_text(content)
+    with pytest.raises(UserError, match=r"steps\.json is damaged"):
+        Ledger.read(path)
+
+
+@pytest.mark.parametrize("content", [None, "[]", "[[0, 79]]", "[[0, 40], [40, 79]]"])
+def test_checkpoint_beyond_what_was_counted_is_refused(content, tmp_path):
+    path = tmp_path / "steps.json"
+    if content is not None:
+        path.write_text(content)
+    ledger = Ledger.read(path)
+    with pytest.raises(
+        UserError, match="the last checkpoint has seen 80; epsilon would be too low"
+    ):
+        ledger.refuse_gap(80, path)
+    if ledger.stretches:
+        ledger.refuse_gap(79, path)

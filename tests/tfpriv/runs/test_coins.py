@@ -90,3 +90,17 @@ def test_damaged_coins_are_refused(run_path):
 def test_missing_coins_are_named(run_path):
     with pytest.raises(UserError, match=r"run\.coins\.json is not there"):
         coins.read(run_path, "0" * 64)
+
+
+def test_new_run_is_refused_where_coins_are_left_over(run_path):
+    coins.refuse_left_over(run_path)
+    coins.flip(run_path, 50)
+    with pytest.raises(UserError, match="holds the coin flips of another run"):
+        coins.refuse_left_over(run_path)
+
+
+def test_coins_are_found_through_a_link_to_the_run_directory(run_path, tmp_path):
+    flipped, commitment = coins.flip(run_path, 50)
+    link = tmp_path / "link"
+    link.symlink_to(run_path)
+    np.testing.assert_array_equal(coins.read(link, commitment), flipped)

@@ -290,3 +290,15 @@ def test_a_commit_is_that_of_the_checkout_and_says_what_differs(tmp_path, monkey
 def test_no_git_is_no_commit(monkeypatch):
     monkeypatch.setenv("PATH", "")
     assert provenance._git_state(pathlib.Path(provenance.__file__).parent) == (None, None)
+
+
+def test_run_that_goes_on_must_have_what_was_pinned(tmp_path):
+    with _create(tmp_path / "run") as run:
+        run.pin("noise_multiplier", 1.5)
+    with _resume(tmp_path / "run") as run:
+        run.pin("noise_multiplier", 1.5)
+        with pytest.raises(
+            UserError, match=r"began with a noise_multiplier of 1\.5, and .* with 1.25"
+        ):
+            run.pin("noise_multiplier", 1.25)
+    assert run.config["noise_multiplier"] == 1.5

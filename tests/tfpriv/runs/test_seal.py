@@ -1,9 +1,10 @@
 import json
 
+import numpy as np
 import pytest
 
 from tfpriv.errors import UserError
-from tfpriv.runs import RunDirectory, seal
+from tfpriv.runs import RunDirectory, seal, trajectory
 
 _SEALED = ("config.json", "members.json", "privacy.json", "model.keras")
 
@@ -85,3 +86,28 @@ def test_seal_that_is_no_table_is_refused(sealed):
     (sealed.path / "seal.json").write_text("[]")
     with pytest.raises(UserError, match="is damaged"):
         seal.check(sealed)
+
+
+@pytest.mark.parametrize("other", [{"train_examples": 11}, {"train_examples": 10, "more": [1, 2]}])
+def test_run_that_goes_on_must_have_the_data_it_began_with(run, other):
+    seal.record_members(run, {"train_examples": 10}, 0)
+    with pytest.raises(UserError, match=r"the data are not those that .* began with"):
+        seal.record_members(run, other, 0)
+
+
+@pytest.mark.parametrize("change", ["altered", "removed", "added"])
+def test_models_of_the_evaluations_are_sealed(run, change):
+    for step in (0, 5):
+        trajectory.keep(run, step, [np.zeros(3)])
+    seal.write(run)
+    seal.check(run)
+    path = run.trajectory_path / "step_00000005.npz"
+    if change == "altered":
+        path.write_bytes(path.read_bytes() + b" ")
+    elif change == "removed":
+        path.unlink()
+    else:
+        path = run.trajectory_path / "step_00000009.npz"
+        path.write_bytes(b"")
+    with pytest.raises(UserError, match=f"{path.name} was altered or removed"):
+        seal.check(run)

@@ -30,6 +30,21 @@ def test_too_few_models_and_damaged_ones_are_refused(run):
         list(runs.trajectory.models(run))
 
 
+def test_empty_file_is_damaged(run):
+    for step in (0, 1):
+        runs.trajectory.keep(run, step, [np.zeros(2)])
+    (run.trajectory_path / "step_00000001.npz").write_bytes(b"")
+    with pytest.raises(UserError, match=r"step_00000001.npz is damaged"):
+        list(runs.trajectory.models(run))
+
+
+def test_models_of_later_steps_are_taken_anew(run):
+    for step in (0, 5, 10):
+        runs.trajectory.keep(run, step, [np.zeros(2)])
+    runs.trajectory.truncate(run, 5)
+    assert len(list(runs.trajectory.models(run))) == 2
+
+
 def test_members_are_recorded_once_and_their_coins_stay(run):
     members = {"train_examples": 3}
     coins = runs.seal.record_members(run, members, 30)
@@ -37,7 +52,7 @@ def test_members_are_recorded_once_and_their_coins_stay(run):
     recorded = runs.seal.read_members(run)
     assert recorded["train_examples"] == 3
     assert len(recorded["coins_sha256"]) == 64
-    again = runs.seal.record_members(run, {"train_examples": 4}, 30)
+    again = runs.seal.record_members(run, members, 30)
     assert np.array_equal(again, coins)
     assert runs.seal.read_members(run) == recorded
 

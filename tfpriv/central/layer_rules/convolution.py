@@ -60,7 +60,10 @@ def _convolution(layer, inputs, images, watch):
         return None
     values = layer.convolution_op(inputs, layer.kernel)
     if layer.use_bias:
-        values = tf.nn.bias_add(values, layer.bias)
+        # TensorFlow would fuse a bias_add and the activation into a grouped convolution, and has no
+        # such op on a CPU.
+        bias_add = tf.nn.bias_add if layer.groups == 1 else tf.add
+        values = bias_add(values, layer.bias)
     watch(values)
 
     def per_example(gradients):
