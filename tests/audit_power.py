@@ -13,6 +13,7 @@ import statistics
 import tempfile
 
 from tfpriv import environment, files
+from tfpriv.audit.statistics import clopper_pearson
 from tfpriv.runs import json_files, provenance
 
 _FOLDER = pathlib.Path(__file__).parent
@@ -23,15 +24,16 @@ BEGIN, END = "<!-- audit power -->", "<!-- /audit power -->"
 def table(results: dict) -> str:
     """Returns the results in Markdown: a row a mistake and a way to look for it."""
     lines = [
-        "| what is planted | audit | claim | caught | median bound | runs |",
+        "| what is planted | audit | claim | caught, 95% interval | median bound | runs |",
         "| --- | --- | --- | --- | --- | --- |",
     ]
     for row in results["rows"]:
         caught = sum(bound > row["epsilon"] for bound in row["bounds"])
+        share = clopper_pearson(caught, len(row["bounds"]))
         lines.append(
             f"| {row['mistake']} | {row['audit']} | {row['epsilon']:.3g} | "
-            f"{caught / len(row['bounds']):.0%} | {statistics.median(row['bounds']):.2f} | "
-            f"{len(row['bounds'])} |"
+            f"{share.value:.0%} ({share.low:.0%} to {share.high:.0%}) | "
+            f"{statistics.median(row['bounds']):.2f} | {len(row['bounds'])} |"
         )
     return "\n".join(lines)
 

@@ -114,7 +114,7 @@ MISTAKES = {
     "noise scaled to a tenth of the clip": (_step(_WrongClip), RUN),
     "noise divided by the batch twice": (_step(_DividedTwice), RUN),
     "clipping after averaging": (_step(_ClippedAfterwards), RUN),
-    "Poisson claimed, canaries in every batch": (_repeated_canaries, SAMPLED),
+    "Poisson claimed, shuffled with canaries in each": (_repeated_canaries, SAMPLED),
     "empty steps skipped": (_step(_SkippedEmpty), SAMPLED),
 }
 

@@ -12,6 +12,7 @@ import pytest
 from absl import flags
 from absl.testing import flagsaver
 
+import experiments.audit  # noqa: F401 (for its --output_dir, which is defined once a process)
 from experiments import program
 from experiments.program import Help
 from tfpriv import runs
@@ -27,7 +28,6 @@ class _Config:
     program_test_number: int = 3
     program_test_rate: float | None = None
     program_test_on: bool = False
-    output_dir: str | None = None
 
 
 program.define_flags(
@@ -38,7 +38,6 @@ program.define_flags(
         "program_test_number": Help("A number.", kind=int),
         "program_test_rate": Help("A rate.", kind=float),
         "program_test_on": Help("Whether.", kind=bool),
-        "output_dir": Help("The run directory."),
     },
 )
 

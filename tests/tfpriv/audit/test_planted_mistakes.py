@@ -23,7 +23,7 @@ def test_mistake_in_the_noise_is_found(mistake, tmp_path, monkeypatch):
 
 
 def test_mistake_in_the_sampling_is_found(tmp_path):
-    found = planted.audited("Poisson claimed, canaries in every batch", tmp_path, seed=0)
+    found = planted.audited("Poisson claimed, shuffled with canaries in each", tmp_path, seed=0)
     assert found["broken"]
 
 
