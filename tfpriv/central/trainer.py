@@ -26,7 +26,7 @@ from tfpriv.privacy import statement
 PROGRAM = "central"
 NOT_COVERED = (
     "how a data set was prepared, such as the scaling of a table's columns",
-    "members.json, whose hash tells this data set from any other",
+    statement.MEMBERS,
 )
 _BANDS = 16
 _RESOURCES = (

@@ -58,7 +58,7 @@ class Accountant:
         if plan is None:
             values = {"private": False, "epsilon": None, "rounds": self._ledger.steps}
             return values, statement.not_private_text("client")
-        not_covered = []
+        not_covered = [statement.MEMBERS]
         if releases_train_metrics:
             not_covered.append("the training metrics, which were added up without noise")
         if client is None:

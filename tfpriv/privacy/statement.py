@@ -15,6 +15,9 @@ NOT_COVERED = (
     "the rounding of floating-point noise",
 )
 
+# What a run that records its members adds.
+MEMBERS = "members.json, whose hash tells this data set from any other"
+
 
 def describe(
     plan: PrivacyPlan,
