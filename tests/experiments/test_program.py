@@ -12,7 +12,7 @@ import pytest
 from absl import flags
 from absl.testing import flagsaver
 
-import experiments.audit  # noqa: F401 (for its --output_dir, which is defined once a process)
+import experiments.federated  # noqa: F401 (for its --output_dir; two programs would clash)
 from experiments import program
 from experiments.program import Help
 from tfpriv import runs
