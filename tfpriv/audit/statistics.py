@@ -242,13 +242,11 @@ def guess_canaries(
     # As numbers of canaries guessed out and in.
     choices = [(number // 2, number // 2) for number in numbers]
     choices += [(0, number) for number in numbers if number <= m // 2]
-    each = 1 - (1 - confidence) / len(choices)
-    found = []
-    for out, inside in choices:
-        correct = int(np.sum(~coins[order[:out]]) + np.sum(coins[order[m - inside :]]))
-        epsilon = one_run_epsilon(m, out + inside, correct, delta, each)
-        found.append({"epsilon": epsilon, "guesses": out + inside, "correct": correct})
-    return max(found, key=lambda one: one["epsilon"])
+    guessed = [
+        (out + inside, int(np.sum(~coins[order[:out]]) + np.sum(coins[order[m - inside :]])))
+        for out, inside in choices
+    ]
+    return _best_bound(m, guessed, delta, confidence)
 
 
 def guess_pairs(
@@ -286,12 +284,21 @@ def guess_pairs(
     order = np.argsort(-np.abs(inside - outside), kind="stable")
     is_correct = (inside > outside)[order]
     numbers = sorted({max(1, round(share * m)) for share in _GUESSED_SHARES})
-    each = 1 - (1 - confidence) / len(numbers)
-    found = []
-    for number in numbers:
-        correct = int(is_correct[:number].sum())
-        epsilon = one_run_epsilon(m, number, correct, delta, each, replaces=True)
-        found.append({"epsilon": epsilon, "guesses": number, "correct": correct})
+    guessed = [(number, int(is_correct[:number].sum())) for number in numbers]
+    return _best_bound(m, guessed, delta, confidence, replaces=True)
+
+
+def _best_bound(canaries, guessed, delta, confidence, *, replaces=False):
+    """Returns the best of the bounds by (guesses, correct), which share the error probability."""
+    each = 1 - (1 - confidence) / len(guessed)
+    found = [
+        {
+            "epsilon": one_run_epsilon(canaries, guesses, correct, delta, each, replaces=replaces),
+            "guesses": guesses,
+            "correct": correct,
+        }
+        for guesses, correct in guessed
+    ]
     return max(found, key=lambda one: one["epsilon"])
 
 
