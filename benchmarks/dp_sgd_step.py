@@ -44,7 +44,7 @@ import sys
 from absl import app, flags
 
 from benchmarks import machine
-from tfpriv import files
+from tfpriv import files, launcher
 
 MODELS = ("cnn_tutorial", "2nn", "cnn_mcmahan")
 BATCH_SIZE = 256
@@ -196,12 +196,11 @@ def _start(job, core):
         else [sys.executable, "-m", "benchmarks.dp_sgd_contender"]
     )
     process = subprocess.Popen(
-        [*command, json.dumps(job)],
+        launcher.command([*command, json.dumps(job)], cores=[core]),
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,
         text=True,
-        preexec_fn=lambda: os.sched_setaffinity(0, {core}),
     )
     for line in process.stdout:
         if line == "ready\n":

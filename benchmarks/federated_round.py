@@ -43,7 +43,7 @@ import psutil
 from absl import app, flags
 
 from benchmarks import machine
-from tfpriv import files
+from tfpriv import files, launcher
 
 MODELS = ("2nn", "cnn_mcmahan")
 CONTENDERS = ("ours", "stock_tff", "plain_keras")
@@ -91,12 +91,13 @@ class Contender:
         # Not a pipe, which stock TFF's worker would hold open.
         self._log = tempfile.TemporaryFile()  # noqa: SIM115
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "benchmarks.contenders", name, *arguments],
+            launcher.command(
+                [sys.executable, "-m", "benchmarks.contenders", name, *arguments], cores=allowed
+            ),
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=self._log,
             text=True,
-            preexec_fn=lambda: os.sched_setaffinity(0, allowed),
         )
         began = psutil.Process(self._process.pid).create_time()
         self.run_round(0)

@@ -8,7 +8,7 @@ import subprocess
 import sys
 
 from benchmarks import machine
-from tfpriv import files
+from tfpriv import files, launcher
 
 
 def measure(job: dict, cores: int) -> dict:
@@ -24,12 +24,13 @@ def measure(job: dict, cores: int) -> dict:
     """
     allowed = sorted(os.sched_getaffinity(0))[-cores:]
     process = subprocess.run(
-        [sys.executable, "-m", "benchmarks.secure_contender", json.dumps(job)],
+        launcher.command(
+            [sys.executable, "-m", "benchmarks.secure_contender", json.dumps(job)], cores=allowed
+        ),
         stdin=subprocess.DEVNULL,
         capture_output=True,
         text=True,
         check=False,
-        preexec_fn=lambda: os.sched_setaffinity(0, allowed),
     )
     if process.returncode:
         raise RuntimeError(f"{job} failed:\n{process.stderr[-3000:]}")

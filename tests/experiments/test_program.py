@@ -140,13 +140,12 @@ def test_ctrl_c_does_not_name_the_run_of(monkeypatch, capsys, tmp_path, holder, 
 
 def _interrupted_in_imports(program_name, on_interrupt, *arguments):
     """Sends a program SIGINT in the midst of its imports; returns its status and stderr."""
-    command = [sys.executable, "-X", "importtime", "-m", f"experiments.{program_name}", *arguments]
+    program_ = [sys.executable, "-X", "importtime", "-m", f"experiments.{program_name}"]
     process = subprocess.Popen(
-        command,
+        ["env", f"--{on_interrupt}-signal=INT", *program_, *arguments],
         cwd=_ROOT,
         stderr=subprocess.PIPE,
         text=True,
-        preexec_fn=lambda: signal.signal(signal.SIGINT, on_interrupt),
     )
     for line in process.stderr:
         if line.endswith(" experiments.program\n"):
@@ -158,11 +157,11 @@ def _interrupted_in_imports(program_name, on_interrupt, *arguments):
 
 @pytest.mark.parametrize("name", ["central", "federated", "audit", "secure_training"])
 def test_ctrl_c_while_a_program_imports_ends_with_one_line_and_status_130(name):
-    assert _interrupted_in_imports(name, signal.SIG_DFL) == (130, ["error: interrupted."])
+    assert _interrupted_in_imports(name, "default") == (130, ["error: interrupted."])
 
 
 def test_a_program_that_ignores_ctrl_c_ignores_it_while_it_imports(tmp_path):
-    status, error = _interrupted_in_imports("figure", signal.SIG_IGN, f"--presets_dir={tmp_path}")
+    status, error = _interrupted_in_imports("figure", "ignore", f"--presets_dir={tmp_path}")
     assert status == 2
     assert "--figure=None is not known" in error[-1]
 

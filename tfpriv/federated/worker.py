@@ -4,7 +4,6 @@ Importing this module loads neither TensorFlow nor TFF, so that a program can st
 first and import both while it comes up.
 """
 
-import ctypes
 import importlib.util
 import os
 import pathlib
@@ -14,9 +13,9 @@ import subprocess
 import tempfile
 import threading
 
+from tfpriv import launcher
 from tfpriv.errors import UserError
 
-_PR_SET_PDEATHSIG = 1
 _LOG_LINES_SHOWN = 15
 
 
@@ -67,20 +66,20 @@ class Worker:
         environment |= {"MALLOC_MMAP_MAX_": "0", "MALLOC_TRIM_THRESHOLD_": str(2**31)}
         with open(self.log_path, "ab") as log:
             try:
+                command = [
+                    _worker_binary(),
+                    f"--port={port}",
+                    # A session is made for each call that runs at the same time as others.
+                    # More than there are cores cost time and memory, and give nothing.
+                    f"--max_concurrent_computation_calls={len(allowed)}",
+                ]
                 self._process = subprocess.Popen(
-                    [
-                        _worker_binary(),
-                        f"--port={port}",
-                        # A session is made for each call that runs at the same time as others.
-                        # More than there are cores cost time and memory, and give nothing.
-                        f"--max_concurrent_computation_calls={len(allowed)}",
-                    ],
+                    launcher.command(command, cores=allowed, dies_with_parent=True),
                     stdin=subprocess.DEVNULL,
                     stdout=log,
                     stderr=log,
                     env=environment,
                     start_new_session=True,
-                    preexec_fn=_die_with_parent(os.getpid(), allowed),
                 )
             except OSError as error:
                 raise UserError(
@@ -140,16 +139,3 @@ def _unused_port() -> int:
     with socket.socket() as probe:
         probe.bind(("localhost", 0))
         return probe.getsockname()[1]
-
-
-def _die_with_parent(parent: int, allowed: list[int]):
-    # Everything that allocates or locks happens here, before the fork.
-    libc = ctypes.CDLL(None, use_errno=True)
-
-    def prepare():
-        libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-        if os.getppid() != parent:  # The parent died before prctl took hold.
-            os._exit(1)
-        os.sched_setaffinity(0, allowed)
-
-    return prepare

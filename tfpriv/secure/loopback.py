@@ -1,7 +1,6 @@
 """Three servers on this machine, each a process of its own, for a trial or a test."""
 
 import contextlib
-import ctypes
 import json
 import os
 import pathlib
@@ -13,10 +12,10 @@ import tempfile
 import time
 from collections.abc import Iterator, Mapping, Sequence
 
+from tfpriv import launcher
 from tfpriv.errors import UserError
 from tfpriv.secure.addresses import SERVERS
 
-_PR_SET_PDEATHSIG = 1
 _START_SECONDS = 60.0
 _END_SECONDS = 10.0
 
@@ -50,20 +49,13 @@ class Player:
         """
         self.name = name
         self.log = config.with_name(f"{name}.log")
-        libc = ctypes.CDLL(None)
-        parent = os.getpid()
-
-        def die_with_parent():
-            libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-            if os.getppid() != parent:  # The parent died before prctl took hold.
-                os._exit(1)
-
+        command = [
+            *(*prefix, sys.executable, "-m", "tfpriv.secure.player"),
+            *(f"--config={config}", f"--name={name}", *arguments),
+        ]
         with self.log.open("wb") as log:
             self._process = subprocess.Popen(
-                [
-                    *(*prefix, sys.executable, "-m", "tfpriv.secure.player"),
-                    *(f"--config={config}", f"--name={name}", *arguments),
-                ],
+                launcher.command(command, dies_with_parent=True),
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
@@ -71,7 +63,6 @@ class Player:
                 env=os.environ | {"TF_CPP_MIN_LOG_LEVEL": "3"},
                 # Ctrl-C reaches the client alone.
                 start_new_session=True,
-                preexec_fn=die_with_parent,
             )
         self.pid = self._process.pid
 

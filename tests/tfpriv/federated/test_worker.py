@@ -110,6 +110,10 @@ def test_a_log_of_ones_own_is_kept(tmp_path):
 
 def test_it_keeps_to_the_cores_it_was_given():
     found = Worker(cpus=1)
+    process = psutil.Process(found.pid)
+    while process.name() != "worker_binary":
+        assert found.is_alive()
+        time.sleep(0.01)
     cores = os.sched_getaffinity(found.pid)
     found.close()
     assert cores == set(sorted(os.sched_getaffinity(0))[:1])
