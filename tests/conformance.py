@@ -80,6 +80,7 @@ def run_folder(folder, protocol, report):
     recorder = Recorder()
     options = ["-q", "--import-mode=importlib", "--disable-warnings", "--tb=short"]
     options += ["-p", "no:cacheprovider", "-c", os.devnull, f"--rootdir={os.getcwd()}"]
+    options += ["--timeout=300", "--timeout-method=thread"]
     for path in sorted(pathlib.Path(tfe.__file__).with_name(folder).rglob("*_test.py")):
         tfe.set_protocol(tfe.protocol.ABY3())
         # Some tests draw inputs that they cannot pass: test_relu has 2,352 numbers in [0, 1), of

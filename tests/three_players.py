@@ -30,10 +30,11 @@ def save_model(path: pathlib.Path) -> None:
 
 
 def run(program: str, *flags: str, output: pathlib.Path) -> dict:
-    """Runs a program and returns its summary; raises if it fails."""
+    """Runs a program and returns its summary; raises if it fails or takes more than 5 minutes."""
     subprocess.run(
         [sys.executable, "-m", f"experiments.{program}", *flags, f"--output_dir={output}"],
         check=True,
+        timeout=300,
     )
     return json.loads((output / "summary.json").read_text())
 

@@ -69,20 +69,14 @@ class _Watch:
         self._thread = threading.Thread(target=self._watch, name="worker-watch", daemon=True)
 
     def wait_until_ready(self):
-        ready = grpc.channel_ready_future(self._channel)
         deadline = time.monotonic() + self._answer_seconds
-        while True:
-            try:
-                ready.result(timeout=0.2)
-                break
-            except grpc.FutureTimeoutError:
-                if not self._worker.is_alive():
-                    self._reason = "did not start"
-                elif time.monotonic() > deadline:
-                    self._reason = f"did not answer within {self._answer_seconds:g} s"
-                if self._reason:
-                    ready.cancel()
-                    raise self.error() from None
+        while not _answers(self._channel, 0.2, wait_for_ready=True):
+            if not self._worker.is_alive():
+                self._reason = "did not start"
+            elif time.monotonic() > deadline:
+                self._reason = f"did not answer within {self._answer_seconds:g} s"
+            if self._reason:
+                raise self.error()
         self._thread.start()
 
     def error(self):
@@ -100,20 +94,12 @@ class _Watch:
         self._channel.close()
 
     def _watch(self):
-        # The call names an executor that does not exist: any answer, an error too, shows life.
         # A channel of its own, because the other may be busy with a large message.
         with grpc.insecure_channel(self._worker.address) as channel:
-            probe = executor_pb2_grpc.ExecutorGroupStub(channel)
-            request = executor_pb2.DisposeRequest(executor=executor_pb2.ExecutorId(id="probe"))
             answered = time.monotonic()
             while not self._stop.wait(min(_PROBE_EVERY_SECONDS, self._answer_seconds / 2)):
-                try:
-                    probe.Dispose(request, timeout=self._answer_seconds / 2)
+                if _answers(channel, self._answer_seconds / 2):
                     answered = time.monotonic()
-                except grpc.RpcError as error:
-                    silent = (grpc.StatusCode.DEADLINE_EXCEEDED, grpc.StatusCode.UNAVAILABLE)
-                    if error.code() not in silent:
-                        answered = time.monotonic()
                 if not self._worker.is_alive():
                     self._reason = "ended"
                 elif time.monotonic() - answered > self._answer_seconds:
@@ -122,6 +108,19 @@ class _Watch:
                     # Calls in progress fail at once instead of waiting for ever.
                     self._channel.close()
                     return
+
+
+def _answers(channel, seconds, *, wait_for_ready=False):
+    """Says whether the worker answers; an answer that is an error shows life too."""
+    stub = executor_pb2_grpc.ExecutorGroupStub(channel)
+    # It names an executor that does not exist.
+    request = executor_pb2.DisposeRequest(executor=executor_pb2.ExecutorId(id="probe"))
+    try:
+        stub.Dispose(request, timeout=seconds, wait_for_ready=wait_for_ready)
+    except grpc.RpcError as error:
+        silent = (grpc.StatusCode.DEADLINE_EXCEEDED, grpc.StatusCode.UNAVAILABLE)
+        return error.code() not in silent
+    return True
 
 
 class _Stub:
