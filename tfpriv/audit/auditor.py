@@ -1,7 +1,6 @@
 """One audit, from a config to a finished run directory."""
 
 import contextlib
-import dataclasses
 import shutil
 from collections.abc import Mapping
 
@@ -37,7 +36,15 @@ def audit(config: AuditConfig) -> tuple[runs.RunDirectory, bool]:
     """
     tf.get_logger().setLevel("ERROR")
     target = Target(config.run, config.data_dir)
-    with _start(config, target) as run, _leaving_nothing_if_refused(run):
+    started = runs.RunDirectory.start(
+        config,
+        program=PROGRAM,
+        may_differ=_MAY_DIFFER,
+        step_name="attack",
+        seeds={"seed": config.seed},
+        data=target.run.config["data"],
+    )
+    with started as run, _leaving_nothing_if_refused(run):
         finding = _ATTACKS[config.attack](target, config, run)
         head = {
             "attack": config.attack,
@@ -47,22 +54,6 @@ def audit(config: AuditConfig) -> tuple[runs.RunDirectory, bool]:
         }
         is_broken = report.write(run, finding, head, target.epsilon)
     return run, is_broken
-
-
-def _start(config, target):
-    flags = dataclasses.asdict(config)
-    if config.resume:
-        return runs.RunDirectory.resume(
-            config.output_dir, flags, program=PROGRAM, may_differ=_MAY_DIFFER
-        )
-    return runs.RunDirectory.create(
-        config.output_dir,
-        flags,
-        program=PROGRAM,
-        step_name="attack",
-        seeds={"seed": config.seed},
-        data=target.run.config["data"],
-    )
 
 
 @contextlib.contextmanager

@@ -14,15 +14,13 @@ import numpy as np
 import tensorflow as tf
 
 from tfpriv.central.layer_rules import RULES, Materialized, PerExample
-from tfpriv.models import Objective
+from tfpriv.models import Objective, weights_moved
 
 # The general way holds each example's whole gradient.
 _GENERAL_BYTES = 2**28
 _LARGEST_GENERAL_BATCH = 64
 _CHECKED_EXAMPLES = 3
 _TOLERANCE = 1e-3
-# By how much the weights are moved for the check.
-_MOVED = 0.05
 
 
 class ClippedSum:
@@ -193,10 +191,7 @@ class ClippedSum:
         return _agree(found, wanted)
 
     def _measure(self, gradients, features, labels):
-        """Returns norms and a weighted sum for a few examples, without what is random.
-
-        The weights are moved a little for it: a head of zeros would hide all that lies before it.
-        """
+        """Returns norms and a weighted sum for a few examples, without what is random."""
         weights = tf.range(1, len(features) + 1, dtype=tf.float32)
 
         @tf.function(
@@ -210,15 +205,8 @@ class ClippedSum:
             norms = tf.sqrt(tf.add_n([part.rows.squared_norms() for part in parts]))
             return [norms, *self._weighted_sum(parts, [weights] * len(parts))]
 
-        kept = [v.numpy() for v in self._model.trainable_weights]
-        generator = np.random.default_rng(0)
-        try:
-            for variable, value in zip(self._model.trainable_weights, kept, strict=True):
-                variable.assign(value + generator.normal(0, _MOVED, value.shape))
+        with weights_moved(self._model, seed=0):
             return measure(features, labels)
-        finally:
-            for variable, value in zip(self._model.trainable_weights, kept, strict=True):
-                variable.assign(value)
 
 
 class _NoRuleError(Exception):

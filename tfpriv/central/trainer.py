@@ -224,14 +224,7 @@ class _Session:
         start = self._checkpoints.restore() if config.resume else 0
         if config.resume:
             self._ledger.refuse_gap(start, ledger_path)
-            run.metrics.truncate(start)
-            runs.trajectory.truncate(run, start)
-            if self._ledger.steps and not start:
-                runs.print_safely(
-                    f"note: {run.path} has no checkpoint yet, so the run starts over; the "
-                    f"{self._ledger.steps} steps that ran before count as well.",
-                    sys.stderr,
-                )
+            runs.return_to(run, start, self._ledger.steps)
         per_epoch = self._steps / config.epochs
         evaluated = {round(epoch * per_epoch) for epoch in _marks(config.epochs, config.eval_every)}
         kept = {round(e * per_epoch) for e in _marks(config.epochs, config.checkpoint_every)}

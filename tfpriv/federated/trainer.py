@@ -200,14 +200,7 @@ class _Session:
             return state, 0
         saved, done = self._checkpoints.latest(state)
         self._accountant.refuse_gap(done)
-        if saved is None and self._accountant.rounds:
-            runs.print_safely(
-                f"note: {self._run.path} has no checkpoint yet, so the run starts over; the "
-                f"{self._accountant.rounds} rounds that ran before count as well.",
-                sys.stderr,
-            )
-        self._run.metrics.truncate(done)
-        runs.trajectory.truncate(self._run, done)
+        runs.return_to(self._run, done, self._accountant.rounds)
         if saved is None:
             return state, 0
         if self._plan is not None and self._plan.steps_per_pass is not None:

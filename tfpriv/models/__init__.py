@@ -18,6 +18,7 @@ _HOMES = {
     "refuse_moving_state": "restrictions",
     "refuse_regularization": "restrictions",
     "save": "saving",
+    "weights_moved": "probing",
 }
 
 __all__ = ["NAMES", "build", "rebuild", *_HOMES]

@@ -11,6 +11,7 @@ from tensorflow.python.eager import context
 
 from tfpriv.errors import UserError
 from tfpriv.models import inspection
+from tfpriv.models.probing import weights_kept, weights_moved
 
 _SUBSTITUTE = "use GroupNormalization or LayerNormalization, which look at one example at a time"
 
@@ -126,7 +127,7 @@ def _is_batch_normalization(layer):
 def _mixes_examples(model):
     moves = []
     try:
-        with _generators_kept(), _kept(model.variables):
+        with _generators_kept(), weights_kept(model.variables):
             for training in (True, False):
                 moves.append(_outputs_move(model, training))
                 if moves[-1]:
@@ -212,7 +213,7 @@ def _has_gradient_across(model):
     traced = gradient.get_concrete_function()
     if traced.structured_outputs[0] is None:
         return None
-    with _kept(traced.variables):
+    with weights_kept(traced.variables):
         for number, each in enumerate(_rounds(model, _has_random_op(traced))):
             with _weights_moved(model, number):
                 for rows in each.rows:
@@ -256,7 +257,7 @@ class _Repeatable:
         outputs = []
         # Seeding is slow, as TensorFlow then prepares the graph anew.
         seeded = self._seeded() if self.is_random else contextlib.nullcontext()
-        with seeded, _kept(self._variables):
+        with seeded, weights_kept(self._variables):
             for number, batches in enumerate(batches_of_rounds):
                 with _weights_moved(self._model, number):
                     outputs += [self._call(batch).numpy() for batch in batches]
@@ -313,18 +314,9 @@ def _rounds(model, is_random):
         yield _Round(batch=batch, changed=changed, rows=rows)
 
 
-@contextlib.contextmanager
 def _weights_moved(model, number):
-    """Moves the weights a little in even rounds: a zero head or gate hides what it is given."""
-    weights = [weight for weight in model.trainable_weights if weight.dtype.is_floating]
-    if number % 2:
-        weights = []
-    generator = np.random.default_rng(number)
-    with _kept(weights):
-        for weight in weights:
-            scale = 0.1 / np.sqrt(max(1, np.prod(weight.shape[:-1])))
-            weight.assign_add(scale * generator.normal(size=weight.shape))
-        yield
+    """Moves the weights in even rounds."""
+    return contextlib.nullcontext() if number % 2 else weights_moved(model, number)
 
 
 def _input_spec(model):
@@ -342,16 +334,6 @@ def _random_rows(spec, size, seed):
     rows = generator.integers(0, 2, (size, *shape))
     rows = np.where(generator.integers(0, 2, shape), rows, rows[:1])
     return tf.cast(rows, spec.dtype), tf.cast(1 - rows, spec.dtype)
-
-
-@contextlib.contextmanager
-def _kept(variables):
-    values = [variable.numpy() for variable in variables]
-    try:
-        yield
-    finally:
-        for variable, value in zip(variables, values, strict=True):
-            variable.assign(value)
 
 
 @contextlib.contextmanager

@@ -8,6 +8,7 @@ from tfpriv.runs.metrics import MetricsWriter, read_metrics
 from tfpriv.runs.plots import drawing, plot_metric, plot_run
 from tfpriv.runs.progress import Progress
 from tfpriv.runs.resources import peak_memory_bytes, seconds_since_process_start
+from tfpriv.runs.resumption import return_to
 from tfpriv.runs.run_directory import RunDirectory
 from tfpriv.runs.terminal import format_summary, print_safely
 
@@ -23,6 +24,7 @@ __all__ = [
     "plot_run",
     "print_safely",
     "read_metrics",
+    "return_to",
     "seal",
     "seconds_since_process_start",
     "trajectory",

@@ -37,13 +37,16 @@ class RunDirectory:
         self._metrics = None
 
     @classmethod
-    def start(cls, config, *, program: str, **described) -> "RunDirectory":
+    def start(
+        cls, config, *, program: str, may_differ: Collection[str] = MAY_DIFFER, **described
+    ) -> "RunDirectory":
         """Makes the directory of a new run, or opens that to go on with if the config says resume.
 
         Args:
             config: A dataclass, whose fields are the program's flags, `output_dir` and `resume`
                 among them.
             program: The program's name.
+            may_differ: Names of the flags that need not be what they were.
             **described: What else `create` takes.
 
         Raises:
@@ -51,7 +54,7 @@ class RunDirectory:
         """
         flags = dataclasses.asdict(config)
         if config.resume:
-            return cls.resume(config.output_dir, flags, program=program)
+            return cls.resume(config.output_dir, flags, program=program, may_differ=may_differ)
         return cls.create(config.output_dir, flags, program=program, **described)
 
     @classmethod
