@@ -20,15 +20,20 @@ PACKAGES = (
     "numpy",
 )
 
+# What earlier runs in the same checkout wrote does not change what a run is made of.
+_NOT_RESULTS = [
+    f":(top,exclude)experiments/presets/*/{name}.json" for name in ("results", "points")
+]
+
 
 def surroundings() -> dict:
     """Returns the entries of config.json that say what this process is made of.
 
     Returns:
         `versions` (of Python, tfpriv and `PACKAGES`; None for what is not installed), `git_commit`
-        (hexadecimal) and `git_dirty` (whether tracked files differ from that commit), both None
-        where tfpriv does not lie in a git checkout, `command` (a shell line) and `started`
-        (ISO 8601, UTC). No package is imported for it.
+        (hexadecimal) and `git_dirty` (whether tracked files other than measured results differ
+        from that commit), both None where tfpriv does not lie in a git checkout, `command` (a shell
+        line) and `started` (ISO 8601, UTC). No package is imported for it.
     """
     commit, dirty = _git_state(pathlib.Path(tfpriv.__file__).parent)
     return {
@@ -71,6 +76,7 @@ def _git_state(source: pathlib.Path) -> tuple[str | None, bool | None]:
     try:
         # An environment inside somebody else's checkout does not make tfpriv part of it.
         git("ls-files", "--error-unmatch", "__init__.py")
-        return git("rev-parse", "HEAD"), bool(git("status", "--porcelain", "--untracked-files=no"))
+        changed = git("status", "--porcelain", "--untracked-files=no", "--", ":/", *_NOT_RESULTS)
+        return git("rev-parse", "HEAD"), bool(changed)
     except (OSError, subprocess.SubprocessError):
         return None, None

@@ -275,6 +275,10 @@ def test_a_commit_is_that_of_the_checkout_and_says_what_differs(tmp_path, monkey
     source = tmp_path / "tfpriv"
     source.mkdir()
     (source / "__init__.py").write_text("")
+    paper = tmp_path / "experiments" / "presets" / "paper2020"
+    paper.mkdir(parents=True)
+    for name in ("results.json", "points.json", "expected.json"):
+        (paper / name).write_text("{}")
     git("init", "-q")
     git("commit", "-q", "--allow-empty", "-m", "a")
     assert provenance._git_state(source) == (None, None)  # It is in the folder, not in the commit.
@@ -283,6 +287,13 @@ def test_a_commit_is_that_of_the_checkout_and_says_what_differs(tmp_path, monkey
     commit, dirty = provenance._git_state(source)
     assert re.fullmatch("[0-9a-f]{40}", commit)
     assert dirty is False
+    for name in ("results.json", "points.json"):  # What earlier runs measured.
+        (paper / name).write_text('{"a": 1}')
+    assert provenance._git_state(source) == (commit, False)
+    (paper / "expected.json").write_text('{"a": 1}')
+    assert provenance._git_state(source) == (commit, True)
+    git("checkout", "-q", "--", str(paper / "expected.json"))
+    assert provenance._git_state(source) == (commit, False)
     (source / "__init__.py").write_text("x = 1\n")
     assert provenance._git_state(source) == (commit, True)
 
