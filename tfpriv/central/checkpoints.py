@@ -29,14 +29,18 @@ class Checkpoints:
     def restore(self) -> int:
         """Restores the last state and returns how many steps were done; 0 without one.
 
+        A first save that was cut off has left files, but not yet the list of what was saved.
+
         Raises:
             UserError: if the last checkpoint cannot be read.
         """
         latest = self._manager.latest_checkpoint
         if latest is None:
-            if any(self._path.glob("step-*")):
+            listed = self._path / "checkpoint"
+            begun = {path.stem.removesuffix("_temp") for path in self._path.glob("step-*")}
+            if listed.exists() or len(begun) > 1:
                 raise UserError(
-                    f"{self._path / 'checkpoint'}, which says what the last checkpoint is, is "
+                    f"{listed}, which says what the last checkpoint is, is "
                     "damaged or gone; start the run anew in another --output_dir."
                 )
             return 0

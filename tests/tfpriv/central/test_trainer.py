@@ -348,12 +348,31 @@ def test_checkpoint_beyond_the_count_of_steps_is_refused(content, tmp_path, monk
         _run(tmp_path / "run", **settings, resume=True)
 
 
-def test_run_without_the_list_of_its_checkpoints_is_refused(tmp_path, monkeypatch):
+@pytest.mark.parametrize("content", [None, "garbage"])
+def test_run_without_the_list_of_its_checkpoints_is_refused(content, tmp_path, monkeypatch):
     settings = {**PRIVATE, "epochs": 4}
     _interrupted(tmp_path / "run", settings, monkeypatch, 60)
-    (tmp_path / "run" / "checkpoints" / "checkpoint").write_text("garbage")
+    listed = tmp_path / "run" / "checkpoints" / "checkpoint"
+    listed.unlink() if content is None else listed.write_text(content)
     with pytest.raises(UserError, match=r"checkpoint, which says .* is damaged or gone"):
         _run(tmp_path / "run", **settings, resume=True)
+
+
+def test_first_checkpoint_that_was_cut_off_is_none_and_its_steps_count(
+    tmp_path, monkeypatch, capsys
+):
+    settings = {**PRIVATE, "epochs": 4}
+    _interrupted(tmp_path / "run", settings, monkeypatch, 30)
+    checkpoints = tmp_path / "run" / "checkpoints"
+    (checkpoints / "checkpoint").unlink()
+    (index,) = checkpoints.glob("step-*.index")
+    (checkpoints / f"{index.stem}_temp").mkdir()
+    ran = int(index.stem.removeprefix("step-"))
+    run = _run(tmp_path / "run", **settings, resume=True)
+    assert f"so the run starts over; the {ran} steps" in capsys.readouterr().err
+    steps = run.summary["steps"]
+    assert json.loads((run.path / "steps.json").read_text()) == [[0, ran], [0, steps]]
+    assert run.privacy["steps"] == ran + steps
 
 
 def test_run_that_starts_over_says_so_and_that_it_exceeds_its_target(tmp_path, monkeypatch, capsys):
