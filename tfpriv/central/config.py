@@ -36,6 +36,7 @@ _BELONGS_TO = {
     "noise_multiplier": ("mechanism", _PRIVATE),
     "target_epsilon": ("mechanism", _PRIVATE),
     "delta": ("mechanism", _PRIVATE),
+    "insecure_sampling_seed": ("mechanism", _PRIVATE),
     "target_quantile": ("clipping", ("adaptive",)),
     "clip_learning_rate": ("clipping", ("adaptive",)),
     "factorization": ("mechanism", ("banded",)),
@@ -105,6 +106,7 @@ class CentralConfig:
     eval_every: int = 1
     checkpoint_every: int = 1
     seed: int = 0
+    insecure_sampling_seed: int | None = None
     output_dir: str | None = None
     resume: bool = False
 
@@ -135,6 +137,11 @@ class CentralConfig:
         """Whether a mechanism was chosen."""
         return self.mechanism != "none"
 
+    @property
+    def claims_privacy(self) -> bool:
+        """Whether noise is added, so that there is an epsilon; who takes part is then a secret."""
+        return self.is_private and self.noise_multiplier != 0
+
 
 def _check_numbers(config):
     settings.check_at_least(
@@ -150,6 +157,7 @@ def _check_numbers(config):
             "eval_every": 1,
             "checkpoint_every": 1,
             "seed": 0,
+            "insecure_sampling_seed": 0,
         },
     )
     settings.check_positive(
@@ -170,6 +178,7 @@ def _check_numbers(config):
 
 
 def _check_together(config):
+    settings.check_sampling_seed(config)
     if config.audit_canaries and config.features == "dp_pca":
         raise UserError(
             f"--audit_canaries={config.audit_canaries} and --features=dp_pca do not go together: "

@@ -42,6 +42,7 @@ _BELONGS_TO = {
     "target_epsilon": ("privacy_unit", ("client", "example")),
     "noise_multiplier": ("privacy_unit", ("client", "example")),
     "delta": ("privacy_unit", ("client", "example")),
+    "insecure_sampling_seed": ("privacy_unit", ("client", "example")),
     "release_train_metrics": ("privacy_unit", ("client",)),
     "target_quantile": ("mechanism", ("adaptive",)),
     "clip_learning_rate": ("mechanism", ("adaptive",)),
@@ -113,7 +114,9 @@ class FederatedConfig:
     eval_every: int = 1
     target_accuracy: float | None = None
     checkpoint_every: int | None = None
+    plot_partition: bool | None = None
     seed: int = 0
+    insecure_sampling_seed: int | None = None
     output_dir: str | None = None
     resume: bool = False
 
@@ -121,6 +124,11 @@ class FederatedConfig:
     def is_private(self) -> bool:
         """Whether a privacy unit was chosen."""
         return self.privacy_unit != "none"
+
+    @property
+    def claims_privacy(self) -> bool:
+        """Whether noise is added, so that there is an epsilon; who takes part is then a secret."""
+        return self.is_private and self.noise_multiplier != 0
 
     def complete(self) -> "FederatedConfig":
         """Returns this config with every field that has a meaning filled in.
@@ -138,6 +146,8 @@ class FederatedConfig:
         if filled["checkpoint_every"] is None:
             # A private round that is lost and run again is paid for twice.
             filled["checkpoint_every"] = 1 if self.is_private else 10
+        if filled["plot_partition"] is None:
+            filled["plot_partition"] = not self.claims_privacy
         config = FederatedConfig(**filled)
         _check_numbers(config)
         _check_together(config)
@@ -162,6 +172,7 @@ def _check_numbers(config):
             "checkpoint_every": 1,
             "audit_canaries": 0,
             "seed": 0,
+            "insecure_sampling_seed": 0,
         },
     )
     settings.check_positive(
@@ -184,6 +195,7 @@ def _check_numbers(config):
 
 
 def _check_together(config):
+    settings.check_sampling_seed(config)
     if config.is_private and (config.target_epsilon is None) == (config.noise_multiplier is None):
         given = "neither was" if config.target_epsilon is None else "both were"
         raise UserError(

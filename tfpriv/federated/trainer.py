@@ -50,14 +50,13 @@ def train(
     # It tells of graph conversions that are slower than they could be; nobody can act on that.
     tf.get_logger().setLevel("ERROR")
     dataset = datasets.load(config.dataset, config.data_dir)
-    members = {
-        "data_sha256": datasets.canaries.fingerprint(dataset),
-        "train_examples": len(dataset.train_labels),
-    }
+    data_sha256 = datasets.canaries.fingerprint(dataset)
+    members = {"train_examples": len(dataset.train_labels)}
     partition = datasets.partition(
         dataset, config.partition, config.num_clients, config.seed, config.data_dir
     )
-    plan, population = _plan(config, partition)
+    origin = runs.sampling_key.origin_of(config)
+    plan, population = _plan(config, partition, origin)
     canaries = build_canaries(config, partition.sizes)
     if canaries is not None:
         members |= {"canary_clients": canaries.count, "canary_seed": canaries.seed}
@@ -70,7 +69,7 @@ def train(
     check_model(model)
     local_model = build_local_model(build, model, objective, examples)
     learning = process.build_process(config, local_model, plan or _any_silo(population), canaries)
-    for note in info.notes:
+    for note in (*info.notes, *population.warnings):
         runs.print_safely(f"note: {note}", sys.stderr)
 
     if config.audit_canaries and config.output_dir and not config.resume:
@@ -79,11 +78,19 @@ def train(
         config, program=PROGRAM, seeds={"seed": config.seed}, data=dataset.provenance
     )
     with directory as run, runtime.running(worker):
-        coins = runs.seal.record_members(run, members, config.audit_canaries)
+        runs.sampling_key.keep(run.path, origin)
+        coins = runs.seal.record_members(
+            run,
+            members,
+            config.audit_canaries,
+            data_sha256=data_sha256,
+            claims_privacy=config.claims_privacy,
+        )
         if config.is_private:
             run.pin("noise_multiplier", (plan or _any_silo(population)).mechanism.noise_multiplier)
         population = dataclasses.replace(population, absent=tuple(np.flatnonzero(~coins)))
-        datasets.plot_partition(dataset, partition, run.plots_path / "partition.png")
+        if config.plot_partition:
+            datasets.plot_partition(dataset, partition, run.plots_path / "partition.png")
         session = _Session(config, run, learning, model, local_model, plan, population)
         evaluate = functools.partial(
             models.evaluate,
@@ -111,6 +118,7 @@ class _Session:
         self._population = population
         self._checkpoints = Checkpoints(run.checkpoints_path)
         self._accountant = Accountant(run.path / "rounds.json", plan, population)
+        self._stopped_early_after = None
         self._seconds = []
         self._first_round_at = None
         self._latest = {}
@@ -152,13 +160,15 @@ class _Session:
                     epsilon=metrics.get("epsilon"),
                 )
                 if reached:
+                    if done < config.rounds:
+                        self._stopped_early_after = done
                     break
 
     def finish(self, info):
         config, run = self._config, self._run
         models.save(self._model, run.model_path)
         described, text = self._accountant.statement(
-            releases_train_metrics=bool(config.release_train_metrics)
+            config, stopped_early_after=self._stopped_early_after
         )
         run.write_privacy(described, text)
         for note in statement.notes_on_target(described, config.target_epsilon):
@@ -219,8 +229,9 @@ class _Session:
             tf.data.Dataset.from_tensors(self._population.batches(client, round_number, segment))
             for client in cohort
         ]
-        output = self._learning.next(state, data)
+        # Before the round runs: what a kill cuts off counts, and is not sampled again.
         self._accountant.record(round_number)
+        output = self._learning.next(state, data)
         metrics = {}
         if not self._config.is_private:
             # How many took part is itself private under Poisson sampling.
@@ -270,7 +281,7 @@ class _Session:
         }
 
 
-def _plan(config, partition):
+def _plan(config, partition, origin):
     """Returns the plan over clients (None without one) and the population that it samples."""
     # A canary that its coin leaves out is drawn as the others are: the accounting is over all.
     drawn_from = partition.num_clients + config.audit_canaries
@@ -279,13 +290,17 @@ def _plan(config, partition):
         silos = None
         if config.privacy_unit == "example":
             silos = build_silos(config, partition.sizes)
-        return None, Population(config=config, partition=partition, sampler=sampler, silos=silos)
+        return None, Population(
+            config=config, partition=partition, sampler=sampler, origin=origin, silos=silos
+        )
     plan = privacy.PrivacyPlan(
         unit="client", sampler=sampler, mechanism=_mechanism(config), delta=config.delta
     )
     if config.target_epsilon is not None:
         plan = plan.calibrate(config.target_epsilon, config.rounds)
-    return plan, Population(config=config, partition=partition, sampler=sampler, plan=plan)
+    return plan, Population(
+        config=config, partition=partition, sampler=sampler, origin=origin, plan=plan
+    )
 
 
 def _mechanism(config):

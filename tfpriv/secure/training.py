@@ -3,6 +3,7 @@
 import dataclasses
 import math
 import statistics
+import sys
 import time
 
 import numpy as np
@@ -72,10 +73,14 @@ class _Session:
         self._parties = them
         self._steps = _count_steps(config, len(task.train_features))
         self._plan = None
+        # Nothing of it is kept, as such a run cannot go on after an interruption.
+        self._origin = runs.sampling_key.origin_of(config)
         noise = 0.0
         if config.is_private:
             self._plan = plan = private_training.build_plan(config, task, self._steps)
             noise = plan.mechanism.noise_multiplier * plan.mechanism.clip_norm
+            for note in plan.warnings:
+                runs.print_safely(f"note: {note}", sys.stderr)
             self._secure = PrivateTraining(prot, task, model, config, plan, self._steps)
         else:
             self._secure = SharedTraining(prot, task, model, config)
@@ -147,7 +152,7 @@ class _Session:
 
     def _rows(self, step):
         if self._plan is not None:
-            return self._plan.participants(step, self._config.seed, 0)
+            return self._plan.participants(step, self._origin, 0)
         n, size = len(self._task.train_features), self._config.batch_size
         epoch, batch = divmod(step, n // size)
         order = np.random.default_rng((self._config.seed, _SHUFFLE_STREAM, epoch)).permutation(n)
@@ -193,8 +198,8 @@ class _Session:
                 "probability is a millionth of delta",
                 "the training in the clear beside it, which is for comparison",
             ),
+            insecure_sampling_seed=self._config.insecure_sampling_seed,
         )
-        values["not_covered"].remove("the rounding of floating-point noise")
         directory.write_privacy(values, statement.as_text(self._plan, values))
         return {
             "epsilon": values["epsilon"],

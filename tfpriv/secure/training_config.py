@@ -52,6 +52,7 @@ class SecureTrainingConfig:
 
     eval_every: int = 100
     seed: int = 0
+    insecure_sampling_seed: int | None = None
     output_dir: str | None = None
     resume: bool = False
 
@@ -59,6 +60,11 @@ class SecureTrainingConfig:
     def is_private(self) -> bool:
         """Whether noise is to be added."""
         return self.target_epsilon is not None or self.noise_multiplier is not None
+
+    @property
+    def claims_privacy(self) -> bool:
+        """Whether there is an epsilon; who takes part is then a secret."""
+        return self.is_private
 
     def complete(self) -> "SecureTrainingConfig":
         """Returns this config with every field that has a meaning filled in.
@@ -96,7 +102,7 @@ def _check_together(config):
     if config.target_epsilon is not None and config.noise_multiplier is not None:
         raise UserError("--target_epsilon and --noise_multiplier decide the same; give one.")
     if not config.is_private:
-        for name in ("clip_norm", "delta"):
+        for name in ("clip_norm", "delta", "insecure_sampling_seed"):
             if getattr(config, name) is not None:
                 raise UserError(
                     f"--{name}={getattr(config, name)} has no meaning without --target_epsilon or "
@@ -111,7 +117,15 @@ def _check_together(config):
 
 def _check_numbers(config):
     settings.check_at_least(
-        config, {"batch_size": 1, "epochs": 1, "max_steps": 1, "eval_every": 1, "seed": 0}
+        config,
+        {
+            "batch_size": 1,
+            "epochs": 1,
+            "max_steps": 1,
+            "eval_every": 1,
+            "seed": 0,
+            "insecure_sampling_seed": 0,
+        },
     )
     settings.check_positive(
         config, ("learning_rate", "clip_norm", "target_epsilon", "noise_multiplier")
