@@ -31,7 +31,7 @@ _NUMERIC = {
     "hours-per-week": (12, 40, 12),
 }
 # Of each categorical column its place and the categories of the code book (adult.names), sorted.
-# Those that the code book says may be missing have "?" as well.
+# Those whose values are documented to be missing at times have "?" as well.
 _CATEGORIES = {
     "workclass": (
         1,
@@ -74,15 +74,15 @@ def load_adult(data_dir=None, scaling=scalings.STANDARDIZED) -> Dataset:
 
     The published split. Features are the six numeric columns, scaled, then the eight categorical
     ones, one-hot with the categories of the published code book in alphabetical order; a missing
-    value ("?") is a category of its own where the code book allows one, and a value that is not in
+    value ("?") is a category of its own where it is documented, and any other value that is not in
     the code book is a row of zeros. Class 1 earns more than 50,000 dollars. Source: Kohavi,
     Becker, 1996 (UCI).
 
-    The public constants are: the ages of adults; a full week of 40 hours; 10 years of education,
-    of codes from 1 to 16, for some college; a person in the survey stands for 1,700 others (60,000
-    households of 2.6 for 260 million people) and the weight is in hundredths; a gain of a tenth of
-    the 50,000 dollars that are asked about; and losses that the tax law of the USA lets one deduct
-    up to 3,000 dollars a year.
+    The public constants are round numbers. Ages are those of adults; education is a code from 1 to
+    16, of which 10 is some college; a full week has 40 hours. fnlwgt counts in hundredths how many
+    people a person of the survey stands for: 60,000 households of 2.6 for 260 million people make
+    1,700. The spread of gains is a tenth of the 50,000 dollars that are asked about, and that of
+    losses a third of the 3,000 dollars a year that the tax law of the USA lets one deduct.
 
     Args:
         data_dir: The folder of the downloaded files; see tfpriv.datasets.load.

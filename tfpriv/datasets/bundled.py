@@ -92,8 +92,8 @@ def load_breast_cancer(data_dir=None, scaling=scalings.STANDARDIZED) -> Dataset:
     A feature is the mean, the standard error or the mean of the three largest of one measure over
     the cell nuclei of an image. The public constants of the ten measures are round numbers that
     follow from their definitions: a nucleus is some 30 points across, so its radius is 15, its
-    perimeter 2 pi 15 and its area pi 15^2; compactness, by which a disc is exceeded, is 0.06 for an
-    ellipse of 3 to 2 and 0.19 for one of 2 to 1; texture is a deviation of 256 grey values, and
+    perimeter 2 pi 15 and its area pi 15^2; compactness is 0 for a disc, 0.06 for an ellipse of 3 to
+    2 and 0.19 for one of 2 to 1; texture is a deviation of 256 grey values, and
     the others are fractions of a radius or a contour. The nuclei of an image are taken to differ as
     much as the images do, and to be about 16: then the standard error is a quarter of the spread,
     and the three largest lie 1.5 spreads above.
@@ -142,11 +142,12 @@ def load_diabetes(data_dir=None, scaling=scalings.STANDARDIZED) -> Dataset:
     label_offset give the original value. Split 80 to 20. Source: Efron, Hastie, Johnstone,
     Tibshirani, "Least angle regression", 2004.
 
-    The public constants are those of adults in general: 120 over 80 is a mean arterial pressure of
-    93, a body mass index of 25 is the limit of overweight (WHO), cholesterol and triglycerides are
-    those of US adults (Carroll et al. 2005, in mg/dl: total 203, LDL 123, HDL 51, triglycerides
-    123), and fasting glucose is normal between 70 and 110 mg/dl. The progression has no unit; it
-    counts in hundreds, from 0.
+    The public constants are round numbers for adults in general: 120 over 80 is a mean arterial
+    pressure of 93, a body mass index of 25 is the limit of overweight (WHO), fasting glucose is
+    normal between 70 and 110 mg/dl, and cholesterol and triglycerides are about those of adults in
+    the USA (Carroll et al., "Trends in serum lipids and lipoproteins of adults, 1960-2002", 2005).
+    The progression has no unit, so its offset and scale follow the published range of all 442
+    patients, 25 to 346.
 
     Args:
         data_dir: Not read; it comes with scikit-learn.
@@ -188,7 +189,9 @@ def split(labels: np.ndarray, *, stratify: bool) -> tuple[np.ndarray, np.ndarray
 
     Args:
         labels: [n], one an example.
-        stratify: Whether both parts have the same proportions of classes.
+        stratify: Whether both parts have the same proportions of classes. Which examples are for
+            training then depends on all labels; a privacy guarantee is about one example more or
+            less among those for training, as they are split.
 
     Returns:
         The numbers of the training and of the test examples; always the same ones.
