@@ -30,6 +30,12 @@ _HELPS = {
         "The folder for downloaded data; by default $TFPRIV_DATA_DIR, else tfpriv in the user's "
         "cache."
     ),
+    "scaling": Help(
+        "How tables (breast_cancer, diabetes, adult) are scaled: public (by constants) or "
+        "standardized (by statistics of the training examples, which no epsilon covers). [public "
+        "in a private run, else standardized]",
+        datasets.scaling.NAMES,
+    ),
     "features": Help(
         "What the model reads: none (the data as they are) or scattering (the scattering transform "
         "of images, each normalized by itself in 27 groups of maps; Tramer and Boneh 2021), or "

@@ -30,6 +30,12 @@ _HELPS = {
         "The folder for downloaded data; by default $TFPRIV_DATA_DIR, else tfpriv in the user's "
         "cache."
     ),
+    "scaling": Help(
+        "How tables (breast_cancer, diabetes, adult) are scaled: public (by constants) or "
+        "standardized (by statistics of the training examples, which no epsilon covers). [public "
+        "in a private run, else standardized]",
+        datasets.scaling.NAMES,
+    ),
     "partition": Help(
         "How the training examples are split over clients: iid; shards (sorted by label, two "
         "shards a client; McMahan et al. 2017); dirichlet:ALPHA (label skew, stronger for smaller "

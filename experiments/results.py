@@ -182,6 +182,8 @@ def _number(value: float) -> str:
 
 
 def _measured(metric: str, value: float) -> str:
+    if metric == "epsilon_lower_bound":
+        return rounding.down(value)
     return rounding.up(value) if metric.startswith("epsilon") else _number(value)
 
 

@@ -29,6 +29,12 @@ _HELPS = {
         "The folder for downloaded data; by default $TFPRIV_DATA_DIR, else tfpriv in the user's "
         "cache."
     ),
+    "scaling": Help(
+        "How tables (breast_cancer, diabetes, adult) are scaled: public (by constants) or "
+        "standardized (by statistics of the training examples, which no epsilon covers). [public "
+        "in a private run, else standardized]",
+        datasets.scaling.NAMES,
+    ),
     "network": Help(
         "A network of tf-encrypted's benchmark: logistic (the lower classes against the upper "
         "ones), A (128 and 128 ReLU units), B (convolutions 16 and 16, 100 units), C (convolutions "

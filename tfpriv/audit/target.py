@@ -66,7 +66,7 @@ class Target:
         runs.seal.check(self.run)
         self.flags = config["flags"]
         folder = data_dir or self.flags["data_dir"]
-        dataset = datasets.load(self.flags["dataset"], folder)
+        dataset = datasets.load(self.flags["dataset"], folder, scaling=self.flags["scaling"])
         if not runs.seal.is_data(self.run, self.recorded, datasets.canaries.fingerprint(dataset)):
             raise UserError(
                 f"the data set {self.flags['dataset']} is not what {self.run.path} was trained on; "

@@ -3,7 +3,7 @@
 import dataclasses
 
 from tfpriv import settings
-from tfpriv.datasets import features
+from tfpriv.datasets import features, scaling
 from tfpriv.datasets.canaries import KINDS as CANARIES
 from tfpriv.errors import UserError
 from tfpriv.privacy.mechanisms import FACTORIZATIONS
@@ -17,6 +17,7 @@ SAMPLERS = ("poisson", "shuffled", "cyclic_poisson")
 _PRIVATE = ("dpsgd", "tree", "banded")
 
 _CHOICES = {
+    "scaling": scaling.NAMES,
     "features": FEATURES,
     "optimizer": OPTIMIZERS,
     "mechanism": MECHANISMS,
@@ -72,6 +73,7 @@ class CentralConfig:
 
     dataset: str = "mnist"
     data_dir: str | None = None
+    scaling: str | None = None
     features: str = "none"
     pca_components: int | None = None
     pca_noise_multiplier: float | None = None
@@ -121,6 +123,8 @@ class CentralConfig:
         """
         settings.check_choices(self, _CHOICES)
         filled = settings.fill_in(self, _BELONGS_TO, _DEFAULTS)
+        if filled["scaling"] is None:
+            filled["scaling"] = scaling.default(is_private=self.claims_privacy)
         if filled["learning_rate"] is None:
             filled["learning_rate"] = _LEARNING_RATES[self.optimizer]
         if filled["sampler"] is None:

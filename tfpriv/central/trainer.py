@@ -97,7 +97,7 @@ def _data(config, dataset, origin):
     members = {}
     data_sha256 = None
     if dataset is None:
-        dataset = datasets.load(config.dataset, config.data_dir)
+        dataset = datasets.load(config.dataset, config.data_dir, scaling=config.scaling)
         data_sha256 = datasets.canaries.fingerprint(dataset)
         if config.features != "dp_pca":
             dataset = datasets.with_features(dataset, config.features, config.data_dir)
@@ -281,6 +281,7 @@ class _Session:
             plan,
             self._segments(),
             covered=covered,
+            not_covered=self._dataset.preparation,
             repeated_steps=self._ledger.repeated_steps,
             insecure_sampling_seed=config.insecure_sampling_seed,
         )

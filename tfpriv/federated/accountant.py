@@ -1,6 +1,7 @@
 """What a run has spent so far, for both privacy units, from the rounds that really ran."""
 
 import pathlib
+from collections.abc import Sequence
 
 from tfpriv.federated.config import FederatedConfig
 from tfpriv.federated.population import Population
@@ -41,7 +42,7 @@ class Accountant:
         self._ledger.refuse_gap(done, self._path)
 
     def record(self, round_number: int) -> None:
-        """Counts a round, on disk, before its result is saved or shown."""
+        """Counts a round, on disk, before it is drawn."""
         self._ledger.record(round_number)
         self._ledger.write(self._path)
 
@@ -54,12 +55,17 @@ class Accountant:
         return {"epsilon": epsilon.value, "epsilon_rdp": epsilon.rdp}
 
     def statement(
-        self, config: FederatedConfig, *, stopped_early_after: int | None = None
+        self,
+        config: FederatedConfig,
+        preparation: Sequence[str] = (),
+        *,
+        stopped_early_after: int | None = None,
     ) -> tuple[dict, str]:
         """Returns the privacy statement of the run, as JSON values and as text.
 
         Args:
             config: A complete config.
+            preparation: How the data were prepared, as `Dataset.preparation` says.
             stopped_early_after: The round after which a result of the rounds ended the run; None
                 if it did not. The statement is then on all rounds that were planned.
         """
@@ -72,6 +78,7 @@ class Accountant:
             values = {"private": False, "epsilon": None, "rounds": self._ledger.steps}
             return values, statement.not_private_text("client")
         not_covered = [
+            *preparation,
             statement.TRAIN_METRICS if config.release_train_metrics else "",
             statement.PARTITION if config.plot_partition else "",
         ]

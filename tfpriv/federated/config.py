@@ -3,6 +3,7 @@
 import dataclasses
 
 from tfpriv import settings
+from tfpriv.datasets import scaling
 from tfpriv.errors import UserError
 
 ALGORITHMS = ("fedavg", "fedsgd", "fedprox", "mimelite")
@@ -14,6 +15,7 @@ MECHANISMS = ("gaussian", "adaptive", "tree")
 SAMPLERS = ("poisson", "fixed_size", "shuffled")
 
 _CHOICES = {
+    "scaling": scaling.NAMES,
     "algorithm": ALGORITHMS,
     "sampler": SAMPLERS,
     "weighting": WEIGHTINGS,
@@ -78,6 +80,7 @@ class FederatedConfig:
 
     dataset: str = "mnist"
     data_dir: str | None = None
+    scaling: str | None = None
     partition: str = "iid"
     num_clients: int | None = None
     model: str = "2nn"
@@ -139,6 +142,8 @@ class FederatedConfig:
         """
         settings.check_choices(self, _CHOICES)
         filled = settings.fill_in(self, _BELONGS_TO, _DEFAULTS)
+        if filled["scaling"] is None:
+            filled["scaling"] = scaling.default(is_private=self.claims_privacy)
         if filled["sampler"] is None:
             filled["sampler"] = _default_sampler(filled)
         if filled["num_clients"] is None and self.partition not in ("writers", "natural"):

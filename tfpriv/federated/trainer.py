@@ -49,7 +49,7 @@ def train(
     """
     # It tells of graph conversions that are slower than they could be; nobody can act on that.
     tf.get_logger().setLevel("ERROR")
-    dataset = datasets.load(config.dataset, config.data_dir)
+    dataset = datasets.load(config.dataset, config.data_dir, scaling=config.scaling)
     data_sha256 = datasets.canaries.fingerprint(dataset)
     members = {"train_examples": len(dataset.train_labels)}
     partition = datasets.partition(
@@ -91,7 +91,9 @@ def train(
         population = dataclasses.replace(population, absent=tuple(np.flatnonzero(~coins)))
         if config.plot_partition:
             datasets.plot_partition(dataset, partition, run.plots_path / "partition.png")
-        session = _Session(config, run, learning, model, local_model, plan, population)
+        session = _Session(
+            config, run, learning, model, local_model, plan, population, dataset.preparation
+        )
         evaluate = functools.partial(
             models.evaluate,
             model,
@@ -109,8 +111,9 @@ def train(
 class _Session:
     """One stretch of rounds, from a fresh start or a checkpoint to the end."""
 
-    def __init__(self, config, run, learning, model, local_model, plan, population):
+    def __init__(self, config, run, learning, model, local_model, plan, population, preparation):
         self._config = config
+        self._preparation = preparation
         self._run = run
         self._learning = learning
         self._model = model
@@ -168,7 +171,7 @@ class _Session:
         config, run = self._config, self._run
         models.save(self._model, run.model_path)
         described, text = self._accountant.statement(
-            config, stopped_early_after=self._stopped_early_after
+            config, self._preparation, stopped_early_after=self._stopped_early_after
         )
         run.write_privacy(described, text)
         for note in statement.notes_on_target(described, config.target_epsilon):
@@ -223,14 +226,14 @@ class _Session:
         steps_per_pass = self._plan.steps_per_pass if self._plan is not None else None
         if steps_per_pass and round_number and round_number % steps_per_pass == 0:
             state = state._replace(aggregator=self._learning.initialize().aggregator)
+        # Before the round is drawn: what a kill cuts off counts, and is not drawn again.
+        self._accountant.record(round_number)
         segment = self._accountant.segment
         cohort = self._population.cohort(round_number, segment)
         data = [
             tf.data.Dataset.from_tensors(self._population.batches(client, round_number, segment))
             for client in cohort
         ]
-        # Before the round runs: what a kill cuts off counts, and is not sampled again.
-        self._accountant.record(round_number)
         output = self._learning.next(state, data)
         metrics = {}
         if not self._config.is_private:

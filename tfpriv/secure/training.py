@@ -44,11 +44,11 @@ def run(config: SecureTrainingConfig) -> runs.RunDirectory:
     """
     tf.get_logger().setLevel("ERROR")
     with parties.connected(config.players, trusted_network=config.trusted_network) as them:
-        dataset = datasets.load(config.dataset, config.data_dir)
+        dataset = datasets.load(config.dataset, config.data_dir, scaling=config.scaling)
         task, model = training_task.build(config, dataset)
         with protocols.running(config.protocol, them) as prot:
             training_task.refuse_out_of_range(task, model, fixed_point.largest_value(prot))
-            session = _Session(config, task, model, prot, them)
+            session = _Session(config, task, model, prot, them, dataset.preparation)
             with runs.RunDirectory.create(
                 config.output_dir,
                 dataclasses.asdict(config),
@@ -65,8 +65,9 @@ def run(config: SecureTrainingConfig) -> runs.RunDirectory:
 class _Session:
     """The secure run and the plain one beside it, step by step on the same batches."""
 
-    def __init__(self, config, task, model, prot, them):
+    def __init__(self, config, task, model, prot, them, preparation):
         self._config = config
+        self._preparation = preparation
         self._task = task
         self._model = model
         self._prot = prot
@@ -189,6 +190,7 @@ class _Session:
             [self._steps],
             covered="the weights of all steps, which are all that the parties and others see",
             not_covered=(
+                *self._preparation,
                 "the client, who owns the examples and draws the batches",
                 "two servers that collude: what one server adds to the noise is no secret to it, "
                 "and the other two make up for one",

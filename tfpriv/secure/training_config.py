@@ -3,6 +3,7 @@
 import dataclasses
 
 from tfpriv import settings
+from tfpriv.datasets import scaling
 from tfpriv.errors import UserError
 
 NETWORKS = ("logistic", "A", "B", "C", "D")
@@ -11,6 +12,7 @@ PROTOCOLS = ("aby3",)
 OUTCOMES = ("weights", "predictions")
 
 _CHOICES = {
+    "scaling": scaling.NAMES,
     "network": NETWORKS,
     "optimizer": OPTIMIZERS,
     "protocol": PROTOCOLS,
@@ -30,6 +32,7 @@ class SecureTrainingConfig:
 
     dataset: str = "mnist"
     data_dir: str | None = None
+    scaling: str | None = None
     network: str | None = None
     model: str | None = None
 
@@ -78,6 +81,8 @@ class SecureTrainingConfig:
         filled = settings.fill_in(self, {"momentum": ("optimizer", ("sgd",))}, {"momentum": 0.9})
         if self.network is None and self.model is None:
             filled["network"] = "A"
+        if self.scaling is None:
+            filled["scaling"] = scaling.default(is_private=self.claims_privacy)
         if self.learning_rate is None:
             filled["learning_rate"] = _LEARNING_RATES[self.optimizer]
         if self.is_private:
