@@ -1,7 +1,5 @@
 """A step adds the noise that is accounted for, once, and the same sum however it is split."""
 
-import dataclasses
-
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -135,14 +133,9 @@ def test_noise_of_the_count_has_the_scale_that_is_accounted_for():
         assert stats.kstest(moves, "norm", args=(0, factor * scale)).pvalue < 1e-3
 
 
-# With steps so wide that float32 numbers lie between them.
-WIDE = privacy.Gaussian(clip_norm=CLIP_NORM, noise_multiplier=2e4)
-
-
-def _release(means, seed, noise_multiplier=2e4):
+def _release(means, seed):
     """Returns where known noise takes the weights, from zero, for these sums over the expected."""
-    mechanism = dataclasses.replace(WIDE, noise_multiplier=noise_multiplier)
-    model, step = _step(mechanism)
+    model, step = _step(MECHANISMS["gaussian"])
     model.set_weights([np.zeros_like(w) for w in model.get_weights()])
     generator = np.random.default_rng(seed)
     drawn = generator.normal(size=12040) * 1e3
