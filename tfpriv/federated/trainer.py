@@ -20,6 +20,7 @@ from tfpriv.federated.checkpoints import Checkpoints
 from tfpriv.federated.config import FederatedConfig
 from tfpriv.federated.examples import Examples
 from tfpriv.federated.local_model import build_local_model
+from tfpriv.federated.noise import NoiseFeed
 from tfpriv.federated.population import Population
 from tfpriv.federated.silos import build_silos
 from tfpriv.federated.worker import Worker
@@ -118,6 +119,7 @@ class _Session:
         self._learning = learning
         self._model = model
         self._plan = plan
+        self._noise = NoiseFeed(plan, sum(int(np.prod(v.shape)) for v in model.trainable_weights))
         self._population = population
         self._checkpoints = Checkpoints(run.checkpoints_path)
         self._accountant = Accountant(run.path / "rounds.json", plan, population)
@@ -216,16 +218,13 @@ class _Session:
         runs.return_to(self._run, done, self._accountant.rounds)
         if saved is None:
             return state, 0
-        if self._plan is not None and self._plan.steps_per_pass is not None:
-            # A tree's noise must not be used twice, and a round may run again.
-            saved = saved._replace(aggregator=state.aggregator)
         self._take_weights(saved)
         return saved, done
 
     def _round(self, state, round_number):
         steps_per_pass = self._plan.steps_per_pass if self._plan is not None else None
         if steps_per_pass and round_number and round_number % steps_per_pass == 0:
-            state = state._replace(aggregator=self._learning.initialize().aggregator)
+            self._noise.restart()
         # Before the round is drawn: what a kill cuts off counts, and is not drawn again.
         self._accountant.record(round_number)
         segment = self._accountant.segment
@@ -234,7 +233,7 @@ class _Session:
             tf.data.Dataset.from_tensors(self._population.batches(client, round_number, segment))
             for client in cohort
         ]
-        output = self._learning.next(state, data)
+        output = self._learning.next(self._noise.into(state), data)
         metrics = {}
         if not self._config.is_private:
             # How many took part is itself private under Poisson sampling.

@@ -21,14 +21,14 @@ def _examples(count):
     return features, generator.integers(0, 40, count).astype(np.int32)
 
 
-def _step(mechanism):
+def _step(mechanism, sampler=None):
     tf.keras.utils.set_random_seed(2)
     model = tf.keras.Sequential(
         [tf.keras.layers.InputLayer(SHAPE), tf.keras.layers.Flatten(), tf.keras.layers.Dense(40)]
     )
     plan = privacy.PrivacyPlan(
         unit="example",
-        sampler=privacy.PoissonSampler(population=1000, expected_size=EXPECTED_SIZE),
+        sampler=sampler or privacy.PoissonSampler(population=1000, expected_size=EXPECTED_SIZE),
         mechanism=mechanism,
         delta=1e-5,
     )
@@ -131,3 +131,61 @@ def test_noise_of_the_count_has_the_scale_that_is_accounted_for():
     assert stats.kstest(moves, "norm", args=(0, scale)).pvalue > 1e-4
     for factor in (2 / 3, 3 / 2):
         assert stats.kstest(moves, "norm", args=(0, factor * scale)).pvalue < 1e-3
+
+
+def _release(means, seed):
+    """Returns where known noise takes the weights, from zero, for these sums over the expected."""
+    model, step = _step(MECHANISMS["gaussian"])
+    model.set_weights([np.zeros_like(w) for w in model.get_weights()])
+    generator = np.random.default_rng(seed)
+    drawn = generator.normal(size=12040) * 1e3
+    step._noise.next = lambda: np.rint(drawn).astype(np.int64)
+    means = [tf.constant(mean, tf.float32) for mean in means]
+    step._clipped_sum = lambda *_, scale: (means, tf.zeros([1]))
+    step([_chunk([0], [0])])
+    return np.concatenate([w.ravel() for w in model.get_weights()]), step._width * CLIP_NORM, drawn
+
+
+def test_a_step_is_a_function_of_noisy_whole_steps_whatever_the_low_bits_of_the_sum():
+    _, width, _ = _release([np.zeros([300, 40]), np.zeros([40])], 0)
+    generator = np.random.default_rng(1)
+    steps = generator.integers(-50, 50, 12040)
+    ends, sums = [], []
+    for _ in range(2):
+        mean = (width * (steps + generator.uniform(-0.49, 0.49, 12040))).astype(np.float32)
+        sums.append(mean)
+        end, _, drawn = _release([mean[:12000].reshape(300, 40), mean[12000:]], 2)
+        ends.append(end)
+    assert not np.any(sums[0] == sums[1])
+    assert ends[0].tobytes() == ends[1].tobytes()
+    np.testing.assert_allclose(-ends[0] / width, steps + np.rint(drawn), atol=1e-3)
+
+
+def test_noise_of_the_count_is_a_function_of_noisy_whole_steps():
+    _, step = _step(_adaptive())
+    width = 0.5 * step._count_noise.width
+    step._count_noise.next = lambda: np.array([7], np.int64)
+    released = {
+        float(step._count_with_noise(np.float32(part * width))) for part in (0.0, 0.3, -0.4)
+    }
+    assert released == {float(np.float32(7 * width))}
+
+
+@pytest.mark.parametrize("name", ["tree", "banded"])
+def test_restarted_noise_is_fresh(name):
+    sampler = privacy.ShuffledSampler(population=100, size=EXPECTED_SIZE)
+    mechanism = privacy.Tree(clip_norm=CLIP_NORM, noise_multiplier=NOISE_MULTIPLIER)
+    if name == "banded":
+        sampler = privacy.CyclicPoissonSampler(
+            population=100, expected_size=EXPECTED_SIZE, separation=4
+        )
+        mechanism = privacy.Banded(clip_norm=CLIP_NORM, noise_multiplier=NOISE_MULTIPLIER, bands=4)
+    model, step = _step(mechanism, sampler)
+    moves = []
+    for _ in range(2):
+        before = _flat(model)
+        step([_chunk([0], [0])])
+        moves.append(_flat(model) - before)
+        step.restart_noise()
+    assert moves[1].std() == pytest.approx(moves[0].std(), rel=0.05)
+    assert abs(np.corrcoef(*moves)[0, 1]) < 0.05
