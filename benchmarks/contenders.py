@@ -72,6 +72,7 @@ def ours(model_name: str, sampler: str = "fixed_size") -> Iterator[Round]:
         config=config,
         partition=partition,
         sampler=privacy.build_sampler(sampler, CLIENTS, CLIENTS_PER_ROUND),
+        origin=config.seed,
     )
     kind = {"task": "classification", "input_dtype": "float32", "label_shape": ()}
     model = models.build(model_name, SHAPE, CLASSES, **kind, seed=0)

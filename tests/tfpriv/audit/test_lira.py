@@ -217,7 +217,8 @@ def test_process_that_dies_takes_the_others_with_it(overfitted, attack, monkeypa
     _other_python(
         monkeypatch,
         tmp_path,
-        'if [ "$5" = 0 ]; then echo gone; exit 1; fi; echo $$ > "$3"/second; exec sleep 100',
+        'if [ "$5" = 0 ]; then echo gone; exit 1; fi; echo $$ > "$3"/new; '
+        'mv "$3"/new "$3"/second; exec sleep 100',
     )
     with pytest.raises(UserError, match=r"\(status 1\)"):
         attack(overfitted, attack="lira", shadow_models=4, max_examples=20, processes=2)

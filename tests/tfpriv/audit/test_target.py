@@ -136,7 +136,9 @@ def test_log_odds_of_text_are_the_mean_over_positions():
 def test_features_are_kept_where_the_data_are(overfitted, monkeypatch, given, folder):
     taken = []
     load, with_features = datasets.load, datasets.with_features
-    monkeypatch.setattr(datasets, "load", lambda name, where: taken.append(where) or load(name))
+    monkeypatch.setattr(
+        datasets, "load", lambda name, where, **how: taken.append(where) or load(name, **how)
+    )
     monkeypatch.setattr(
         datasets,
         "with_features",
@@ -217,8 +219,8 @@ def test_run_of_another_program_is_refused(tmp_path):
 def test_other_data_are_refused(overfitted, monkeypatch):
     load = datasets.load
 
-    def altered(*arguments):
-        dataset = load(*arguments)
+    def altered(*arguments, **how):
+        dataset = load(*arguments, **how)
         features = dataset.train_features.copy()
         features[0, 0] += 1
         return dataclasses.replace(dataset, train_features=features)
