@@ -10,11 +10,9 @@ import math
 
 import tensorflow as tf
 
+from tfpriv.central.layer_rules import are_sure
 from tfpriv.central.per_example import Part, PerExampleGradients, by_weight
 from tfpriv.models import Objective
-
-# What may be missing in a squared norm, as a share of it or of the squared clip.
-_NEGLIGIBLE = 1e-6
 
 
 class ClippedSum:
@@ -153,10 +151,9 @@ class ClippedSum:
 
 def _squares(parts, bound):
     """Returns the squared norms over some parts, and for which examples float32 will do."""
-    squares, lost = zip(*(part.rows.squared_norms() for part in parts), strict=True)
+    squares, missing = zip(*(part.rows.squared_norms() for part in parts), strict=True)
     square = tf.add_n(squares)
-    is_sure = sum(lost) <= _NEGLIGIBLE * tf.maximum(square, bound * bound)
-    return square, is_sure & tf.math.is_finite(square)
+    return square, are_sure(square, sum(missing), bound)
 
 
 def _factors(norms, bound):

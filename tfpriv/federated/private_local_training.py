@@ -3,6 +3,7 @@
 import tensorflow as tf
 import tensorflow_federated as tff
 
+from tfpriv import norms
 from tfpriv.federated import client_work, noise
 from tfpriv.federated.local_model import LocalModel
 from tfpriv.privacy import Gaussian
@@ -17,7 +18,8 @@ def local_dp_sgd(
     """Returns local training by DP-SGD (Abadi et al. 2016, Algorithm 1).
 
     Each batch's per-example gradients are clipped, summed, noised and divided by the expected
-    batch size. A batch without examples is noise alone, and still a step.
+    batch size. A batch without examples is noise alone, and still a step. An example whose gradient
+    is not finite adds zero.
 
     Args:
         model: What clients train.
@@ -34,22 +36,21 @@ def local_dp_sgd(
         state = client_work.initial_optimizer_state(optimizer, start)
         state = client_work.at_rate(state, rate_factor)
         query_state = query.initial_global_state()
-        clip = query.derive_sample_params(query_state)
 
         def step(weights, state, batch):
-            features, labels = model.examples.rows(tf.maximum(batch, 0))
-
             def clipped_gradient(example):
-                feature, label, row = example
+                feature, label = example
                 gradient, _ = model.gradient(
                     weights, frozen, feature[tf.newaxis], label[tf.newaxis]
                 )
-                gradient, _ = client_work.finite_or_zeros(gradient)
-                gradient = query.preprocess_record(clip, gradient)
-                present = tf.cast(row >= 0, tf.float32)
-                return tuple(g * present for g in gradient)
+                is_finite = norms.is_finite(gradient)
+                # A clip of what is not finite means nothing, and times zero it is still NaN.
+                return tuple(
+                    tf.where(is_finite, g, tf.zeros_like(g))
+                    for g in norms.clip_by_global_norm(gradient, mechanism.clip_norm)
+                )
 
-            clipped = tf.vectorized_map(clipped_gradient, (features, labels, batch))
+            clipped = tf.vectorized_map(clipped_gradient, model.read(batch))
             total = tuple(tf.reduce_sum(g, axis=0) for g in clipped)
             noised, _, _ = query.get_noised_result(total, query_state)
             mean = tuple(g / expected_batch_size for g in noised)

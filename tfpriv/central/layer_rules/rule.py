@@ -14,6 +14,8 @@ import tensorflow as tf
 
 # More than float32 loses in sums of a thousand products.
 _ROUNDING = 1e-5
+# What may be missing in a squared norm, as a share of it or of the squared clip.
+_NEGLIGIBLE = 1e-6
 # The smallest normal float32; processors that flush take what is below it for zero.
 FLUSHED = 2.0**-126
 
@@ -135,6 +137,18 @@ def squared_norms(values: tf.Tensor) -> tf.Tensor:
     """Returns the squared L2 norm of each row of [batch, ...], [batch]."""
     values = flat(values)
     return tf.reduce_sum(values * values, axis=1)
+
+
+def are_sure(squares: tf.Tensor, missing: tf.Tensor, clip_norm: tf.Tensor | float) -> tf.Tensor:
+    """Returns for which examples squared norms in float32 are right to clip by, bool [batch].
+
+    Args:
+        squares: float32 [batch], as of `PerExample.squared_norms`.
+        missing: The bound on what they lack, float32 [batch] or a scalar.
+        clip_norm: The clip. A norm so far below it that it is surely within need not be right.
+    """
+    enough = missing <= _NEGLIGIBLE * tf.maximum(squares, tf.square(clip_norm))
+    return enough & tf.math.is_finite(squares)
 
 
 def sum_of_products(products: tf.Tensor) -> tf.Tensor:
