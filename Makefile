@@ -12,7 +12,7 @@ uv_version := 0.13.9
 python := .venv/bin/python
 pip := $(python) -m pip --disable-pip-version-check --no-input
 log := .venv/install.log
-native := $(wildcard tfpriv/secure/native/*.cc tfpriv/secure/native/*.h)
+native := $(wildcard tfpriv/*/native/*.cc tfpriv/*/native/*.h)
 
 # What `make test` runs, and on how many processes.
 TESTS ?= tests
@@ -50,7 +50,7 @@ find_python() {
 }
 find_compiler() {
   command -v g++ >/dev/null ||
-    die "g++ is missing, and tfpriv's native ops are compiled with it; install it (on Debian and" \
+    die "g++ is missing, and tfpriv's native code is compiled with it; install it (on Debian and" \
       "Ubuntu: apt-get install g++) and run make again."
 }
 explain() {
@@ -59,7 +59,7 @@ explain() {
     *"No space left on device"*)
       die "the disk is full; free 7 GB and run make again (log: $(log))." ;;
     *"g++ could not make"*)
-      die "g++ could not compile the native ops in tfpriv/secure/native; its errors are in $(log)." ;;
+      die "g++ could not compile the native code in tfpriv/*/native; its errors are in $(log)." ;;
     *"DO NOT MATCH THE HASHES"*)
       die "a downloaded package is not the one that requirements.lock names; run make again, and" \
         "if it stays so look at what your package index or proxy serves (log: $(log))." ;;
@@ -97,8 +97,8 @@ endif
 	  >>$(log) 2>&1 </dev/null || explain "the packages could not be installed"
 	touch $@
 
-# The native ops lie beside their sources; where they are gone they are built anew.
-ifeq ($(wildcard tfpriv/secure/native/*.so),)
+# The native libraries lie beside their sources; where one is gone they are built anew.
+ifneq ($(filter-out $(dir $(wildcard tfpriv/*/native/*.so)),$(dir $(native))),)
 .venv/installed: FORCE
 endif
 
@@ -168,5 +168,5 @@ reproduce: .venv/installed ## run a published row: make reproduce PRESET=paper/r
 	$(python) -m experiments.reproduce --preset="$(PRESET)"
 
 clean: ## remove .venv and what tools left behind; runs/ stays
-	rm -rf .venv build dist ./*.egg-info .pytest_cache .ruff_cache tfpriv/secure/native/*.so
+	rm -rf .venv build dist ./*.egg-info .pytest_cache .ruff_cache tfpriv/*/native/*.so
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,4 +1,4 @@
-"""Builds the native ops of tfpriv.secure; the rest of the package is described in setup.cfg."""
+"""Builds the native code of the package; the rest of it is described in setup.cfg."""
 
 import concurrent.futures
 import os
@@ -9,9 +9,8 @@ import subprocess
 from setuptools import Extension, setup
 from setuptools.command.build_ext import build_ext
 
-NATIVE = pathlib.Path("tfpriv/secure/native")
-SOURCES = sorted(map(str, NATIVE.glob("*.cc")))
-HEADERS = sorted(map(str, NATIVE.glob("*.h")))
+OPS = "tfpriv.secure.native.ops"
+KERNELS = "tfpriv.noise.native.kernels"
 
 FLAGS = ["-O3", "-DNDEBUG", "-fPIC", "-fvisibility=hidden", "-Wall"]
 # Comparing sizes with int64_t is TensorFlow's own habit. GCC notes that its way of passing long
@@ -19,41 +18,50 @@ FLAGS = ["-O3", "-DNDEBUG", "-fPIC", "-fvisibility=hidden", "-Wall"]
 FLAGS += ["-Wno-sign-compare", "-Wno-psabi"]
 
 
-class BuildOps(build_ext):
-    """Compiles against the headers of the TensorFlow that is installed."""
+class Build(build_ext):
+    """Compiles with g++; the ops against the headers of the TensorFlow that is installed."""
 
     def build_extension(self, ext):
         if not shutil.which("g++"):
             raise SystemExit(
-                "error: g++ is missing, and the native ops of tfpriv.secure are compiled with it; "
+                "error: g++ is missing, and the native code of tfpriv is compiled with it; "
                 "install it (on Debian and Ubuntu: apt-get install g++) and run again."
             )
-        os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-        try:
-            import tensorflow as tf
-        except ImportError as error:
-            raise SystemExit(
-                "error: TensorFlow is missing, and the native ops of tfpriv.secure are compiled "
-                "against it; run `make install`, or install requirements.lock and run pip with "
-                f"--no-build-isolation ({error})."
-            ) from error
-
-        # Headers that are not ours give no warnings.
-        flags = [flag.replace("-I", "-isystem") for flag in tf.sysconfig.get_compile_flags()]
+        flags, libraries, folder = [], [], pathlib.Path("build", "kernels")
+        if ext.name == OPS:
+            flags, libraries, folder = against_tensorflow()
         # Objects outlast the build, so that a change to one file compiles one file.
-        folder = pathlib.Path("build", f"ops-{tf.__version__}")
         folder.mkdir(parents=True, exist_ok=True)
+        headers = list(map(str, ext.depends))
         with concurrent.futures.ThreadPoolExecutor(os.cpu_count()) as pool:
-            objects = list(pool.map(lambda source: compile_one(source, folder, flags), ext.sources))
+            objects = list(
+                pool.map(lambda source: compile_one(source, headers, folder, flags), ext.sources)
+            )
         library = pathlib.Path(self.get_ext_fullpath(ext.name))
         library.parent.mkdir(parents=True, exist_ok=True)
-        run_compiler("-shared", *objects, *tf.sysconfig.get_link_flags(), output=library)
+        run_compiler("-shared", *objects, *libraries, output=library)
 
 
-def compile_one(source, folder, flags):
+def against_tensorflow():
+    """Returns what TensorFlow wants of the compiler and of the linker, and a folder for objects."""
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    try:
+        import tensorflow as tf
+    except ImportError as error:
+        raise SystemExit(
+            "error: TensorFlow is missing, and the native ops of tfpriv.secure are compiled "
+            "against it; run `make install`, or install requirements.lock and run pip with "
+            f"--no-build-isolation ({error})."
+        ) from error
+    # Headers that are not ours give no warnings.
+    flags = [flag.replace("-I", "-isystem") for flag in tf.sysconfig.get_compile_flags()]
+    return flags, tf.sysconfig.get_link_flags(), pathlib.Path("build", f"ops-{tf.__version__}")
+
+
+def compile_one(source, headers, folder, flags):
     """Compiles a source unless its object is newer than all that it is made from."""
     target = folder / pathlib.Path(source).with_suffix(".o").name
-    made_from = [source, *HEADERS, __file__]
+    made_from = [source, *headers, __file__]
     if not target.exists() or target.stat().st_mtime <= max(map(os.path.getmtime, made_from)):
         run_compiler(*FLAGS, *flags, "-c", source, output=target)
     return target
@@ -70,7 +78,11 @@ def run_compiler(*arguments, output):
         draft.unlink(missing_ok=True)
 
 
-setup(
-    ext_modules=[Extension("tfpriv.secure.native.ops", sources=SOURCES, depends=HEADERS)],
-    cmdclass={"build_ext": BuildOps},
-)
+def extension(name):
+    """Returns the library of the sources in the package that it lies in."""
+    folder = pathlib.Path(*name.split(".")[:-1])
+    sources, headers = (sorted(map(str, folder.glob(kind))) for kind in ("*.cc", "*.h"))
+    return Extension(name, sources=sources, depends=headers)
+
+
+setup(ext_modules=[extension(OPS), extension(KERNELS)], cmdclass={"build_ext": Build})

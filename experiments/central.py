@@ -30,6 +30,12 @@ _HELPS = {
         "The folder for downloaded data; by default $TFPRIV_DATA_DIR, else tfpriv in the user's "
         "cache."
     ),
+    "scaling": Help(
+        "How tables (breast_cancer, diabetes, adult) are scaled: public (by constants) or "
+        "standardized (by statistics of the training examples, which no epsilon covers). [public "
+        "in a private run, else standardized]",
+        datasets.scaling.NAMES,
+    ),
     "features": Help(
         "What the model reads: none (the data as they are) or scattering (the scattering transform "
         "of images, each normalized by itself in 27 groups of maps; Tramer and Boneh 2021), or "
@@ -44,8 +50,8 @@ _HELPS = {
         kind=float,
     ),
     "train_fraction": Help(
-        "Train on so large a random share of the training examples, drawn by the seed; the rest "
-        "are non-members for an audit.",
+        "Train on so large a random share of the training examples; the rest are non-members for "
+        "an audit. The seed decides which, in a private run the secret key.",
         kind=float,
     ),
     "model": Help(
@@ -149,7 +155,16 @@ _HELPS = {
     "eval_every": Help("Evaluate on the test set every so many epochs, and at the end.", kind=int),
     "checkpoint_every": Help("Save a checkpoint every so many epochs, and at the end.", kind=int),
     "seed": Help(
-        "Decides the first weights and who takes part. The noise does not come from it.", kind=int
+        "Decides what is public: the first weights and the canaries; without privacy also who "
+        "takes part, which in a private run comes from a secret key. The noise never comes from "
+        "it.",
+        kind=int,
+    ),
+    "insecure_sampling_seed": Help(
+        "In a private run, draw who takes part from this number instead of a secret key, to repeat "
+        "the draws exactly. The privacy statement then says that epsilon does not hold for whoever "
+        "knows the number. The noise is drawn anew all the same.",
+        kind=int,
     ),
     "output_dir": Help("The run directory; by default runs/central-<date>-<time>."),
     "resume": Help(

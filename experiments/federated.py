@@ -30,6 +30,12 @@ _HELPS = {
         "The folder for downloaded data; by default $TFPRIV_DATA_DIR, else tfpriv in the user's "
         "cache."
     ),
+    "scaling": Help(
+        "How tables (breast_cancer, diabetes, adult) are scaled: public (by constants) or "
+        "standardized (by statistics of the training examples, which no epsilon covers). [public "
+        "in a private run, else standardized]",
+        datasets.scaling.NAMES,
+    ),
     "partition": Help(
         "How the training examples are split over clients: iid; shards (sorted by label, two "
         "shards a client; McMahan et al. 2017); dirichlet:ALPHA (label skew, stronger for smaller "
@@ -156,9 +162,21 @@ _HELPS = {
         "lost and run again is paid for twice, else 10.",
         kind=int,
     ),
+    "plot_partition": Help(
+        "Draw plots/partition.png, which shows exact numbers of examples and labels; the privacy "
+        "statement then says that it is not covered. [true without privacy, else false]",
+        kind=bool,
+    ),
     "seed": Help(
-        "Decides the partition, the first weights, who takes part and the batches. The noise does "
-        "not come from it.",
+        "Decides what is public: the partition, the first weights and the order of local batches; "
+        "without privacy also who takes part, which in a private run comes from a secret key. The "
+        "noise never comes from it.",
+        kind=int,
+    ),
+    "insecure_sampling_seed": Help(
+        "In a private run, draw who takes part from this number instead of a secret key, to repeat "
+        "the draws exactly. The privacy statement then says that epsilon does not hold for whoever "
+        "knows the number. The noise is drawn anew all the same.",
         kind=int,
     ),
     "output_dir": Help("The run directory; by default runs/federated-<date>-<time>."),

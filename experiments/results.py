@@ -5,7 +5,7 @@ from collections.abc import Iterable, Mapping
 
 from experiments import published
 from experiments.published import Check, Row
-from tfpriv import files
+from tfpriv import files, rounding
 from tfpriv.errors import UserError
 from tfpriv.runs import json_files
 
@@ -161,7 +161,7 @@ def _line(row: Row, check: Check, measured: Mapping) -> str:
             check.metric,
             _number(check.value),
             _bounds(check),
-            "" if median is None else _number(median),
+            "" if median is None else _measured(check.metric, median),
             str(len(measured["values"])),
             verdict,
         ]
@@ -179,6 +179,12 @@ def _bounds(check: Check) -> str:
 
 def _number(value: float) -> str:
     return f"{value:.4g}" if abs(value) < 1000 else f"{value:.0f}"
+
+
+def _measured(metric: str, value: float) -> str:
+    if metric == "epsilon_lower_bound":
+        return rounding.down(value)
+    return rounding.up(value) if metric.startswith("epsilon") else _number(value)
 
 
 def _cells(cells: Iterable[str]) -> str:

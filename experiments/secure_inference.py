@@ -28,6 +28,11 @@ _HELPS = {
         "The folder for downloaded data; by default $TFPRIV_DATA_DIR, else tfpriv in the user's "
         "cache."
     ),
+    "scaling": Help(
+        "How a table is scaled, public or standardized; it must be as in training. [that "
+        "of the run, else standardized]",
+        datasets.scaling.NAMES,
+    ),
     "protocol": Help(
         "aby3 (Mohassel and Rindal 2018: three servers, replicated shares) or securenn (Wagh et "
         "al. 2019: two servers with shares and one that helps).",

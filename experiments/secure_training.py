@@ -29,6 +29,12 @@ _HELPS = {
         "The folder for downloaded data; by default $TFPRIV_DATA_DIR, else tfpriv in the user's "
         "cache."
     ),
+    "scaling": Help(
+        "How tables (breast_cancer, diabetes, adult) are scaled: public (by constants) or "
+        "standardized (by statistics of the training examples, which no epsilon covers). [public "
+        "in a private run, else standardized]",
+        datasets.scaling.NAMES,
+    ),
     "network": Help(
         "A network of tf-encrypted's benchmark: logistic (the lower classes against the upper "
         "ones), A (128 and 128 ReLU units), B (convolutions 16 and 16, 100 units), C (convolutions "
@@ -79,8 +85,14 @@ _HELPS = {
         kind=int,
     ),
     "seed": Help(
-        "Decides the initial weights and the order of the batches, which are public, or under "
-        "privacy who is in a batch, which is not. Shares and noise do not come from it.",
+        "Decides the initial weights and the order of the batches, which are public; under privacy "
+        "who is in a batch comes from a secret key. Shares and noise do not come from it.",
+        kind=int,
+    ),
+    "insecure_sampling_seed": Help(
+        "In a private run, draw who takes part from this number instead of a secret key, to repeat "
+        "the draws exactly. The privacy statement then says that epsilon does not hold for whoever "
+        "knows the number. The noise is drawn anew all the same.",
         kind=int,
     ),
     "output_dir": Help("The run directory; by default runs/secure_training-<date>-<time>."),

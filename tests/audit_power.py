@@ -12,7 +12,7 @@ import pathlib
 import statistics
 import tempfile
 
-from tfpriv import environment, files
+from tfpriv import environment, files, rounding
 from tfpriv.audit.statistics import clopper_pearson
 from tfpriv.runs import json_files, provenance
 
@@ -31,7 +31,7 @@ def table(results: dict) -> str:
         caught = sum(bound > row["epsilon"] for bound in row["bounds"])
         share = clopper_pearson(caught, len(row["bounds"]))
         lines.append(
-            f"| {row['mistake']} | {row['audit']} | {row['epsilon']:.3g} | "
+            f"| {row['mistake']} | {row['audit']} | {rounding.up(row['epsilon'], 3)} | "
             f"{share.value:.0%} ({share.low:.0%} to {share.high:.0%}) | "
             f"{statistics.median(row['bounds']):.2f} | {len(row['bounds'])} |"
         )

@@ -43,7 +43,7 @@ class _WrongClip(PrivateStep):
 
     def __init__(self, *arguments):
         super().__init__(*arguments)
-        self._noise_multiplier /= 10
+        self._width /= 10
 
 
 class _DividedTwice(PrivateStep):
@@ -51,7 +51,7 @@ class _DividedTwice(PrivateStep):
 
     def __init__(self, *arguments):
         super().__init__(*arguments)
-        self._noise_multiplier /= self._expected_size
+        self._width /= self._expected_size
 
 
 class _ClippedAfterwards(PrivateStep):

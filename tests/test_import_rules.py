@@ -9,20 +9,22 @@ import pytest
 
 ROOT = pathlib.Path(__file__).parents[1]
 
-LOWER = {"datasets", "models", "privacy", "runs"}
+LOWER = {"datasets", "models", "noise", "privacy", "runs"}
 UPPER = {"central", "federated", "secure", "audit"}
 
 # What a room may import of tfpriv, besides itself and the modules directly in tfpriv/.
 ALLOWED = (
     {"tfpriv": set(), "experiments": LOWER | UPPER}
     | {room: set() for room in LOWER}
+    # The noise of a plan's mechanism.
+    | {"noise": {"privacy"}}
     | dict.fromkeys(UPPER, LOWER)
     # An audit trains models as the run under audit was trained.
     | {"audit": LOWER | {"central", "federated"}}
 )
 TENSORFLOW = {"keras", "tensorflow", "tensorflow_privacy", "tensorflow_probability"}
 ONLY_IN = {"tensorflow_federated": {"federated"}, "tf_encrypted": {"secure"}} | {
-    package: set(ALLOWED) - {"datasets", "privacy"} for package in TENSORFLOW
+    package: set(ALLOWED) - {"datasets", "noise", "privacy"} for package in TENSORFLOW
 }
 
 
@@ -78,6 +80,9 @@ def violations(path, source):
         ("tfpriv/federated/a.py", "import tf_encrypted"),
         ("tfpriv/privacy/a.py", "import tensorflow"),
         ("tfpriv/privacy/a.py", "def f():\n    from tensorflow_privacy.privacy import x"),
+        ("tfpriv/noise/a.py", "import tensorflow as tf"),
+        ("tfpriv/noise/a.py", "from tfpriv import models"),
+        ("tfpriv/privacy/a.py", "from tfpriv import noise"),
         ("tfpriv/datasets/a.py", "import keras"),
         ("tfpriv/datasets/a.py", "from tfpriv.models import mlp"),
         ("tfpriv/datasets/a.py", "from tfpriv import runs"),
@@ -110,7 +115,8 @@ def test_checker_finds_a_forbidden_import(path, source):
         ),
         ("tfpriv/models/a.py", "from .. import files\nfrom ..errors import UserError"),
         ("tfpriv/privacy/a.py", "import dp_accounting\nimport numpy as np"),
-        ("tfpriv/central/a.py", "from tfpriv import datasets, models, privacy, runs"),
+        ("tfpriv/noise/a.py", "import numpy as np\nfrom tfpriv.privacy import PrivacyPlan"),
+        ("tfpriv/central/a.py", "from tfpriv import datasets, models, noise, privacy, runs"),
         ("experiments/a.py", "from tfpriv import audit, central\nfrom experiments import b"),
         ("tfpriv/user_code.py", "import importlib\nimportlib.import_module(name)"),
     ],
@@ -137,11 +143,11 @@ def test_every_room_is_known_to_the_rules():
 # Processor time, not the clock's: the machine may be busy with other tests.
 QUICK = """
 import importlib, pkgutil, sys, time
-for name in ["tfpriv", "tfpriv.privacy", "tfpriv.datasets", "tfpriv.runs"]:
+for name in ["tfpriv", "tfpriv.privacy", "tfpriv.datasets", "tfpriv.noise", "tfpriv.runs"]:
     importlib.import_module(name)
 seconds = time.process_time()
 light = [name for name in sys.modules if name.startswith("tensorflow")]
-for room in ["privacy", "datasets"]:
+for room in ["privacy", "datasets", "noise"]:
     package = sys.modules["tfpriv." + room]
     for module in pkgutil.iter_modules(package.__path__, package.__name__ + "."):
         if not module.name.endswith("__main__"):

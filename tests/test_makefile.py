@@ -11,9 +11,12 @@ import pytest
 ROOT = pathlib.Path(__file__).parents[1]
 TOOLS = ["bash", "cat", "cmp", "cp", "date", "expand", "find", "mkdir", "mv", "rm", "sed"]
 TOOLS += ["sleep", "tail", "touch", "uname"]
+SOURCES = [f"tfpriv/{name}" for name in ("secure/native/a.cc", "secure/native/a.h")]
+SOURCES += ["tfpriv/noise/native/b.cc"]
+LIBRARIES = ["tfpriv/secure/native/built.so", "tfpriv/noise/native/built.so"]
 
 # A Python that notes how it was called; in an environment it runs $PIP when asked to install, and
-# pretends to build the native ops.
+# pretends to build the native libraries.
 PYTHON = """#!/bin/bash
 echo "$*" >> "$CALLS"
 case "$*" in
@@ -23,7 +26,7 @@ case "$*" in
   "-m venv "*) mkdir -p "$3/bin"; sed "s/ensurepip[*])/nothing)/" "$0" > "$3/bin/python"
     chmod +x "$3/bin/python" ;;
   *"pip"*" install --require-hashes"*) eval "$PIP" ;;
-  *"pip"*" install"*"--editable ."*) touch tfpriv/secure/native/ops.so ;;
+  *"pip"*" install"*"--editable ."*) touch tfpriv/{secure,noise}/native/built.so ;;
 esac
 """
 
@@ -40,10 +43,9 @@ class Project:
         files = ["Makefile", "setup.cfg", "setup.py", "pyproject.toml", "requirements.lock"]
         for name in files:
             shutil.copy(ROOT / name, self.folder)
-        native = self.folder / "tfpriv/secure/native"
-        native.mkdir(parents=True)
-        for name in ["ops.cc", "ops.h"]:
-            (native / name).touch()
+        for name in SOURCES:
+            (self.folder / name).parent.mkdir(parents=True, exist_ok=True)
+            (self.folder / name).touch()
         for name in [*TOOLS, "chmod", "tr"]:
             (self.bin / name).symlink_to(shutil.which(name))
         (self.bin / "g++").symlink_to(shutil.which("true"))
@@ -202,9 +204,7 @@ def test_changed_lock_makes_the_environment_anew(project):
     assert not (project.folder / ".venv/old").exists()
 
 
-@pytest.mark.parametrize(
-    "name", ["setup.cfg", "setup.py", "tfpriv/secure/native/ops.cc", "tfpriv/secure/native/ops.h"]
-)
+@pytest.mark.parametrize("name", ["setup.cfg", "setup.py", *SOURCES])
 def test_changed_metadata_or_native_source_installs_tfpriv_alone_again(project, name):
     project.add_python("python3.11", "3.11")
     project.make("install")
@@ -213,10 +213,11 @@ def test_changed_metadata_or_native_source_installs_tfpriv_alone_again(project, 
     assert call.endswith("--editable .")
 
 
-def test_native_ops_that_are_gone_are_built_again(project):
+@pytest.mark.parametrize("library", LIBRARIES)
+def test_native_library_that_is_gone_is_built_again(project, library):
     project.add_python("python3.11", "3.11")
     project.make("install")
-    (project.folder / "tfpriv/secure/native/ops.so").unlink()
+    (project.folder / library).unlink()
     (call,) = project.make("install")[2]
     assert call.endswith("--editable .")
     assert project.make("install")[2] == []
@@ -263,11 +264,11 @@ def test_failed_compilation_is_one_sentence(project):
     project.add_python("python3.11", "3.11")
     script = (project.bin / "python3.11").read_text()
     says = 'echo "error: g++ could not make build/ops.o; what it said is above."; exit 1'
-    script = script.replace("touch tfpriv/secure/native/ops.so", says)
+    script = script.replace("touch tfpriv/{secure,noise}/native/built.so", says)
     (project.bin / "python3.11").write_text(script)
     status, output, _ = project.make("install")
     assert status != 0
-    assert error_lines(output)[-1].startswith("error: g++ could not compile the native ops")
+    assert error_lines(output)[-1].startswith("error: g++ could not compile the native code")
 
 
 def test_conformance_tests_both_protocols_and_ends_at_the_first_that_fails(project):
@@ -283,11 +284,12 @@ def test_conformance_tests_both_protocols_and_ends_at_the_first_that_fails(proje
     assert "=tfpriv" not in project.calls.read_text()
 
 
-def test_clean_removes_the_native_library(project):
-    library = project.folder / "tfpriv/secure/native/ops.so"
-    library.touch()
+@pytest.mark.parametrize("library", LIBRARIES)
+def test_clean_removes_the_native_library(project, library):
+    path = project.folder / library
+    path.touch()
     assert project.make("clean")[0] == 0
-    assert not library.exists()
+    assert not path.exists()
 
 
 def test_help_lists_every_target(project):

@@ -11,7 +11,7 @@ from tfpriv.errors import UserError
 
 
 @contextlib.contextmanager
-def replacing(path: str | os.PathLike) -> Iterator[pathlib.Path]:
+def replacing(path: str | os.PathLike, *, owner_only: bool = False) -> Iterator[pathlib.Path]:
     """Yields a temporary path beside `path`, renamed to `path` when the block succeeds.
 
     If the block raises, the temporary file is removed and `path` is left as it was. The temporary
@@ -19,6 +19,7 @@ def replacing(path: str | os.PathLike) -> Iterator[pathlib.Path]:
 
     Args:
         path: The file to create or replace. Its folder is created when missing.
+        owner_only: Whether nobody but its owner may read the file.
 
     Yields:
         The path to write to.
@@ -30,10 +31,11 @@ def replacing(path: str | os.PathLike) -> Iterator[pathlib.Path]:
     temporary = pathlib.Path(name)
     try:
         yield temporary
-        # mkstemp makes files that only their owner may read; a result is an ordinary file.
-        mask = os.umask(0)
-        os.umask(mask)
-        temporary.chmod(0o666 & ~mask)
+        if not owner_only:
+            # mkstemp makes files that only their owner may read; a result is an ordinary file.
+            mask = os.umask(0)
+            os.umask(mask)
+            temporary.chmod(0o666 & ~mask)
         os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)

@@ -90,6 +90,16 @@ def check_fraction(config, names: Collection[str]) -> None:
             raise UserError(f"--{name}={value} must be a number above 0 and at most 1.")
 
 
+def check_sampling_seed(config) -> None:
+    """Raises UserError if `insecure_sampling_seed` is given where no draw is a secret."""
+    seed = config.insecure_sampling_seed
+    if seed is not None and not config.claims_privacy:
+        raise UserError(
+            f"--insecure_sampling_seed={seed} has no meaning with --noise_multiplier=0, where "
+            "--seed decides who takes part; leave it out, or add noise."
+        )
+
+
 def check_delta(config) -> None:
     """Raises UserError if `delta`, unless None, is not a probability between 0 and 1."""
     if config.delta is not None and not 0 < config.delta < 1:

@@ -66,8 +66,8 @@ class Target:
         runs.seal.check(self.run)
         self.flags = config["flags"]
         folder = data_dir or self.flags["data_dir"]
-        dataset = datasets.load(self.flags["dataset"], folder)
-        if datasets.canaries.fingerprint(dataset) != self.recorded["data_sha256"]:
+        dataset = datasets.load(self.flags["dataset"], folder, scaling=self.flags["scaling"])
+        if not runs.seal.is_data(self.run, self.recorded, datasets.canaries.fingerprint(dataset)):
             raise UserError(
                 f"the data set {self.flags['dataset']} is not what {self.run.path} was trained on; "
                 "restore the data, or train again."
@@ -133,6 +133,12 @@ class Target:
 
     @functools.cached_property
     def _taken(self):
+        taken = None
+        if self.is_random and "coins_sha256" in self.recorded:
+            taken = runs.coins.read_taken(self.run.path, self.recorded["coins_sha256"])
+        if taken is not None:
+            return np.flatnonzero(taken)
+        # Without privacy the seed decided it.
         fraction = self.flags.get("train_fraction", 1.0)
         return datasets.canaries.subset_rows(
             len(self.dataset.train_labels), fraction, self.flags["seed"]

@@ -3,7 +3,7 @@
 import dataclasses
 
 from tfpriv import settings
-from tfpriv.datasets import features
+from tfpriv.datasets import features, scaling
 from tfpriv.datasets.canaries import KINDS as CANARIES
 from tfpriv.errors import UserError
 from tfpriv.privacy.mechanisms import FACTORIZATIONS
@@ -17,6 +17,7 @@ SAMPLERS = ("poisson", "shuffled", "cyclic_poisson")
 _PRIVATE = ("dpsgd", "tree", "banded")
 
 _CHOICES = {
+    "scaling": scaling.NAMES,
     "features": FEATURES,
     "optimizer": OPTIMIZERS,
     "mechanism": MECHANISMS,
@@ -36,6 +37,7 @@ _BELONGS_TO = {
     "noise_multiplier": ("mechanism", _PRIVATE),
     "target_epsilon": ("mechanism", _PRIVATE),
     "delta": ("mechanism", _PRIVATE),
+    "insecure_sampling_seed": ("mechanism", _PRIVATE),
     "target_quantile": ("clipping", ("adaptive",)),
     "clip_learning_rate": ("clipping", ("adaptive",)),
     "factorization": ("mechanism", ("banded",)),
@@ -71,6 +73,7 @@ class CentralConfig:
 
     dataset: str = "mnist"
     data_dir: str | None = None
+    scaling: str | None = None
     features: str = "none"
     pca_components: int | None = None
     pca_noise_multiplier: float | None = None
@@ -105,6 +108,7 @@ class CentralConfig:
     eval_every: int = 1
     checkpoint_every: int = 1
     seed: int = 0
+    insecure_sampling_seed: int | None = None
     output_dir: str | None = None
     resume: bool = False
 
@@ -119,6 +123,8 @@ class CentralConfig:
         """
         settings.check_choices(self, _CHOICES)
         filled = settings.fill_in(self, _BELONGS_TO, _DEFAULTS)
+        if filled["scaling"] is None:
+            filled["scaling"] = scaling.default(is_private=self.claims_privacy)
         if filled["learning_rate"] is None:
             filled["learning_rate"] = _LEARNING_RATES[self.optimizer]
         if filled["sampler"] is None:
@@ -135,6 +141,11 @@ class CentralConfig:
         """Whether a mechanism was chosen."""
         return self.mechanism != "none"
 
+    @property
+    def claims_privacy(self) -> bool:
+        """Whether noise is added, so that there is an epsilon; who takes part is then a secret."""
+        return self.is_private and self.noise_multiplier != 0
+
 
 def _check_numbers(config):
     settings.check_at_least(
@@ -150,6 +161,7 @@ def _check_numbers(config):
             "eval_every": 1,
             "checkpoint_every": 1,
             "seed": 0,
+            "insecure_sampling_seed": 0,
         },
     )
     settings.check_positive(
@@ -170,6 +182,7 @@ def _check_numbers(config):
 
 
 def _check_together(config):
+    settings.check_sampling_seed(config)
     if config.audit_canaries and config.features == "dp_pca":
         raise UserError(
             f"--audit_canaries={config.audit_canaries} and --features=dp_pca do not go together: "

@@ -10,9 +10,8 @@ import math
 import numpy as np
 import tensorflow as tf
 
-from tfpriv import files, runs
+from tfpriv import files, noise, runs
 from tfpriv.central.config import CentralConfig
-from tfpriv.central.noise import IndependentNoise
 from tfpriv.datasets import Dataset
 from tfpriv.errors import UserError
 
@@ -38,7 +37,7 @@ def private_components(
     """
     moments = second_moments(features)
     if noise_multiplier:
-        moments += noise_multiplier * symmetric_noise(len(moments))
+        moments = _with_noise(moments, noise_multiplier)
     _, vectors = np.linalg.eigh(moments)
     return np.ascontiguousarray(vectors[:, ::-1][:, :components], np.float32)
 
@@ -55,12 +54,13 @@ def second_moments(features: np.ndarray) -> np.ndarray:
     return moments
 
 
-def symmetric_noise(values: int) -> np.ndarray:
-    """Returns a symmetric matrix whose upper triangle is independent standard normal."""
-    upper = np.triu_indices(values)
-    noise = np.zeros([values, values])
-    noise[upper] = IndependentNoise(len(upper[0])).next().numpy()
-    return noise + np.triu(noise, 1).T
+def _with_noise(moments, noise_multiplier):
+    """Returns a symmetric matrix with independent noise on its upper triangle, on a grid."""
+    upper = np.triu_indices(len(moments))
+    source = noise.IndependentNoise(len(upper[0]), noise_multiplier)
+    noised = np.zeros_like(moments)
+    noised[upper] = noise.release(moments[upper], source.next(), source.width)
+    return noised + np.triu(noised, 1).T
 
 
 class Components:

@@ -5,8 +5,8 @@ import functools
 import numpy as np
 import tensorflow as tf
 
+from tfpriv import noise
 from tfpriv.central.clipping import ClippedSum
-from tfpriv.central.noise import build_noise
 from tfpriv.models import Objective
 from tfpriv.privacy import CLIP_NORMS, AdaptiveGaussian, PrivacyPlan
 
@@ -14,8 +14,8 @@ from tfpriv.privacy import CLIP_NORMS, AdaptiveGaussian, PrivacyPlan
 class PrivateStep:
     """DP-SGD's step (Abadi et al. 2016, Algorithm 1), with any of the mechanisms.
 
-    The clipped sum gets its noise and is divided by the expected batch size, whoever takes part:
-    the number that did is itself private.
+    The clipped sum gets its noise, on a grid (see `tfpriv.noise`), and is divided by the expected
+    batch size, whoever takes part: the number that did is itself private.
 
     Attributes:
         clip_norm: The clip of the next step, a variable.
@@ -39,19 +39,19 @@ class PrivateStep:
         mechanism = plan.mechanism
         self.clip_norm = tf.Variable(mechanism.clip_norm, trainable=False, dtype=tf.float32)
         self._weights = model.trainable_weights
-        self._sizes = [int(np.prod(v.shape)) for v in self._weights]
         self._optimizer = optimizer
         self._clipped_sum = clipped_sum
         self._mechanism = mechanism
         self._expected_size = float(plan.sampler.expected_size)
         self._is_adaptive = isinstance(mechanism, AdaptiveGaussian)
-        self._noise_multiplier = mechanism.noise_multiplier
-        self._noise = None
+        self._noise = self._count_noise = None
         if plan.is_private:
-            # The count of unclipped examples has a noise of its own.
-            self._noise = build_noise(plan, sum(self._sizes) + self._is_adaptive)
+            size = sum(int(np.prod(v.shape)) for v in self._weights)
+            self._noise = noise.build_noise(plan, size)
+            # Of the noised mean, over the clip.
+            self._width = self._noise.width / self._expected_size
             if self._is_adaptive:
-                self._noise_multiplier = mechanism.value_noise_multiplier
+                self._count_noise = noise.build_count_noise(mechanism)
         optimizer.build(self._weights)
         self._add_up = tf.function(self._sum, reduce_retracing=True, autograph=False)
         self._apply = tf.function(self._release, autograph=False)
@@ -128,17 +128,26 @@ class PrivateStep:
     def _release(self, means, unclipped):
         """Adds the noise to the sums over the expected batch size, and applies them."""
         if self._noise is not None:
-            deviation = self._noise_multiplier * self.clip_norm / self._expected_size
-            noise = self._noise.next(deviation)
-            parts = tf.split(noise[: sum(self._sizes)], self._sizes)
-            means = [
-                mean + tf.reshape(part, mean.shape) for mean, part in zip(means, parts, strict=True)
-            ]
+            # By numpy, in which the noise's stream and its past are kept.
+            means = tf.numpy_function(
+                self._with_noise, [self.clip_norm, *means], [tf.float32] * len(means)
+            )
             if self._is_adaptive:
-                unclipped += self._mechanism.count_stddev * noise[-1] / deviation
+                unclipped = tf.numpy_function(self._count_with_noise, [unclipped], tf.float32)
         self._optimizer.apply_gradients(zip(means, self._weights, strict=True))
         if self._is_adaptive:
             self._move_clip(unclipped)
+
+    def _with_noise(self, clip_norm, *means):
+        width, drawn = float(clip_norm) * self._width, self._noise.next()
+        ends = np.cumsum([mean.size for mean in means])[:-1]
+        return [
+            noise.release(mean, part, width)
+            for mean, part in zip(means, np.split(drawn, ends), strict=True)
+        ]
+
+    def _count_with_noise(self, unclipped):
+        return noise.release(unclipped, self._count_noise.next(), 0.5 * self._count_noise.width)
 
     def _move_clip(self, unclipped):
         """Andrew et al. 2021, section 3: the geometric update towards the quantile."""

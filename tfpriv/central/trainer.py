@@ -25,10 +25,6 @@ from tfpriv.models.messages import first_line
 from tfpriv.privacy import statement
 
 PROGRAM = "central"
-NOT_COVERED = (
-    "how a data set was prepared, such as the scaling of a table's columns",
-    statement.MEMBERS,
-)
 _BANDS = 16
 _RESOURCES = (
     "seconds_per_step",
@@ -64,12 +60,13 @@ def train(
     tf.get_logger().setLevel("ERROR")
     # A GPU's shorter mantissas would let an example through beyond the clip.
     tf.config.experimental.enable_tensor_float_32_execution(False)
-    dataset, components, members = _data(config, dataset)
+    origin = runs.sampling_key.origin_of(config)
+    dataset, components, members = _data(config, dataset, origin)
     plan, steps = build_plan(config, len(dataset.train_features))
     model, objective, info = _model(config, dataset)
     whole = components.before(model) if components else model
     check_model(whole)
-    session = _Session(config, dataset, plan, steps, model, objective)
+    session = _Session(config, dataset, plan, steps, model, objective, origin)
     for note in (*info.notes, *session.notes):
         runs.print_safely(f"note: {note}", sys.stderr)
     if config.audit_canaries and config.output_dir and not config.resume:
@@ -81,28 +78,35 @@ def train(
         seeds={"seed": config.seed},
         data=dataset.provenance,
     ) as run:
-        absent = _absent(run, members)
+        runs.sampling_key.keep(run.path, origin)
+        coins = runs.seal.record_members(run, **members)
+        session.leave_out(np.array(members["members"].get("canaries", ()), np.int64)[~coins])
         if config.is_private:
             run.pin("noise_multiplier", plan.mechanism.noise_multiplier)
         if components:
             components.keep(run)
-        session.leave_out(absent)
         session.train(run)
         session.finish(run, info, whole)
     return run
 
 
-def _data(config, dataset):
-    """Returns what the model reads, the principal components if it reads them, and the members."""
+def _data(config, dataset, origin):
+    """Returns what the model reads, the principal components if it reads them, and the members.
+
+    The members are as `runs.seal.record_members` takes them.
+    """
     members = {}
+    data_sha256 = None
     if dataset is None:
-        dataset = datasets.load(config.dataset, config.data_dir)
-        members["data_sha256"] = datasets.canaries.fingerprint(dataset)
+        dataset = datasets.load(config.dataset, config.data_dir, scaling=config.scaling)
+        data_sha256 = datasets.canaries.fingerprint(dataset)
         if config.features != "dp_pca":
             dataset = datasets.with_features(dataset, config.features, config.data_dir)
-    rows = datasets.canaries.subset_rows(
-        len(dataset.train_features), config.train_fraction, config.seed
-    )
+    size = len(dataset.train_features)
+    rows = datasets.canaries.subset_rows(size, config.train_fraction, origin)
+    taken = None
+    if config.claims_privacy and len(rows) < size:
+        taken = np.isin(np.arange(size), rows)
     dataset = datasets.canaries.take_rows(dataset, rows)
     members["train_examples"] = len(rows)
     if config.audit_canaries:
@@ -118,7 +122,17 @@ def _data(config, dataset):
     if config.features == "dp_pca":
         components = pca.Components.of_run(config, dataset)
         dataset = components.project(dataset)
-    return dataset, components, members
+    return (
+        dataset,
+        components,
+        {
+            "members": members,
+            "canaries": config.audit_canaries,
+            "data_sha256": data_sha256,
+            "claims_privacy": config.claims_privacy,
+            "taken": taken,
+        },
+    )
 
 
 def build_plan(config: CentralConfig, population: int) -> tuple[privacy.PrivacyPlan, int]:
@@ -176,8 +190,9 @@ def _mechanism(config, separation):
 class _Session:
     """One stretch of steps, from a fresh start or a checkpoint to the end."""
 
-    def __init__(self, config, dataset, plan, steps, model, objective):
+    def __init__(self, config, dataset, plan, steps, model, objective, origin):
         self._config = config
+        self._origin = origin
         self._dataset = dataset
         self._plan = plan
         self._steps = steps
@@ -267,8 +282,9 @@ class _Session:
             plan,
             self._segments(),
             covered=covered,
-            not_covered=NOT_COVERED,
+            not_covered=self._dataset.preparation,
             repeated_steps=self._ledger.repeated_steps,
+            insecure_sampling_seed=config.insecure_sampling_seed,
         )
         run.write_privacy(described, statement.as_text(plan, described))
         for note in statement.notes_on_target(described, config.target_epsilon):
@@ -319,7 +335,7 @@ class _Session:
 
     def _take_step(self, step):
         began = time.monotonic()
-        members = self._plan.participants(step, self._config.seed, self._ledger.segment)
+        members = self._plan.participants(step, self._origin, self._ledger.segment)
         members = members[~self._is_absent[members]]
         if self._config.is_private:
             steps_per_pass = self._plan.steps_per_pass
@@ -382,12 +398,6 @@ def _failures(examples):
             f"the model fails on {examples}: {first_line(error)}; look at their values, "
             "such as numbers of tokens beyond an embedding's, and at the model."
         ) from error
-
-
-def _absent(run, members):
-    """Records the members of a run; returns the canaries that its coins leave out."""
-    canaries = np.array(members.get("canaries", ()), np.int64)
-    return canaries[~runs.seal.record_members(run, members, len(canaries))]
 
 
 def _marks(epochs, every):

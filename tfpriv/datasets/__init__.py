@@ -8,6 +8,8 @@ from tfpriv.datasets.dataset import CLASSIFICATION, REGRESSION, Dataset, check
 from tfpriv.datasets.features import with_features
 from tfpriv.datasets.partition import Partition, partition
 from tfpriv.datasets.plot import plot_partition
+from tfpriv.datasets.scaling import STANDARDIZED
+from tfpriv.datasets.scaling import check as check_scaling
 from tfpriv.errors import UserError
 
 __all__ = [
@@ -36,11 +38,19 @@ _LOADERS = {
     "shakespeare": shakespeare.load_shakespeare,
 }
 
+# Those whose columns need scaling.
+_TABLES = ("breast_cancer", "diabetes", "adult")
+
 NAMES = tuple(_LOADERS)
 """The data sets that load() knows by name."""
 
 
-def load(name: str, data_dir: str | os.PathLike | None = None) -> Dataset:
+def load(
+    name: str,
+    data_dir: str | os.PathLike | None = None,
+    *,
+    scaling: str = STANDARDIZED,
+) -> Dataset:
     """Loads a data set by name, or a user's own.
 
     Args:
@@ -49,11 +59,19 @@ def load(name: str, data_dir: str | os.PathLike | None = None) -> Dataset:
             interface of tff.simulation.datasets.ClientData.
         data_dir: The folder of the downloaded files. By default TFPRIV_DATA_DIR of the
             environment, else `tfpriv` in the user's cache.
+        scaling: How the columns of a table (breast_cancer, diabetes, adult) are scaled: "public",
+            by constants that stand in the code, or "standardized", by the means and standard
+            deviations of the training examples, which no epsilon covers. Other data sets are the
+            same under both: images are divided by their largest possible value, and a user's own
+            data stay as they are.
 
     Raises:
-        UserError: if there is no such data set, its files cannot be had, or it cannot be trained
-            on.
+        UserError: if there is no such data set or scaling, its files cannot be had, or it cannot
+            be trained on.
     """
+    check_scaling(scaling)
+    if name in _TABLES:
+        return _LOADERS[name](data_dir, scaling)
     if name in _LOADERS:
         return _LOADERS[name](data_dir)
     if not user_code.is_user_code(name):

@@ -5,7 +5,9 @@ import hashlib
 
 import numpy as np
 
+from tfpriv import draws
 from tfpriv.datasets.dataset import CLASSIFICATION, Dataset
+from tfpriv.draws import Origin
 from tfpriv.errors import UserError
 
 KINDS = ("mislabelled", "out_of_distribution")
@@ -25,19 +27,18 @@ def fingerprint(dataset: Dataset) -> str:
     return hasher.hexdigest()
 
 
-def subset_rows(size: int, fraction: float, seed: int) -> np.ndarray:
+def subset_rows(size: int, fraction: float, seed: Origin) -> np.ndarray:
     """Returns a random subset of the rows of a training set, ascending, int64.
 
     Args:
         size: The number of training examples n.
         fraction: The share to take, in (0, 1]; at least one row is taken.
-        seed: Decides which.
+        seed: Decides which: a secret key, or a number.
     """
     count = max(1, round(fraction * size))
     if count == size:
         return np.arange(size)
-    order = np.random.default_rng((seed, _SUBSET_STREAM)).permutation(size)
-    return np.sort(order[:count])
+    return np.sort(draws.permutation(seed, (_SUBSET_STREAM,), size)[:count])
 
 
 def take_rows(dataset: Dataset, rows: np.ndarray) -> Dataset:

@@ -10,6 +10,8 @@ from tfpriv.errors import UserError
 CLASSIFICATION = "classification"
 REGRESSION = "regression"
 
+UNKNOWN_PREPARATION = "how the data set was prepared before it was loaded"
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Dataset:
@@ -31,6 +33,10 @@ class Dataset:
         label_offset: See label_scale; in the original unit.
         provenance: For each file its "sha256" and "source" ("cache", "address", "package" or
             "user"); fit for JSON.
+        preparation: What went into the training examples and comes from several of them at once,
+            such as a column's mean, in words: no epsilon covers it, and the privacy statement lists
+            it. Empty if each example was prepared by itself, with constants chosen without a look
+            at the examples. Where it is left out, the statement says that it is not known.
     """
 
     name: str
@@ -44,6 +50,7 @@ class Dataset:
     label_scale: float = 1.0
     label_offset: float = 0.0
     provenance: Mapping[str, Mapping[str, str]] = dataclasses.field(default_factory=dict)
+    preparation: tuple[str, ...] = (UNKNOWN_PREPARATION,)
 
     @property
     def element_shape(self) -> tuple[int, ...]:
@@ -74,6 +81,10 @@ def check(dataset: Dataset) -> None:
         raise UserError(
             f"data set {name}: num_classes is {dataset.num_classes}; regression has one output, "
             "make it 1."
+        )
+    if isinstance(dataset.preparation, str):
+        raise UserError(
+            f"data set {name}: preparation is {dataset.preparation!r}; give a tuple of sentences."
         )
     for part in ("train", "test"):
         _check_part(dataset, part)

@@ -145,6 +145,7 @@ def _load(collection, data_dir):
         test_features=_scale(test_images),
         test_labels=test_labels.astype(np.int32),
         provenance=provenance,
+        preparation=(),
     )
 
 

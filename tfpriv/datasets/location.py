@@ -44,4 +44,8 @@ def load_location30(data_dir=None) -> Dataset:
         test_features=features[test],
         test_labels=labels[test],
         provenance=provenance,
+        preparation=(
+            "the classes and the choice of places, which were found by looking at all persons "
+            "before the data were published",
+        ),
     )

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from tfpriv import user_code
-from tfpriv.datasets.dataset import CLASSIFICATION, REGRESSION, Dataset
+from tfpriv.datasets.dataset import CLASSIFICATION, REGRESSION, UNKNOWN_PREPARATION, Dataset
 from tfpriv.errors import UserError
 
 _LABEL_KEYS = ("label", "labels", "y")
@@ -81,6 +81,10 @@ def from_client_data(name: str, train: Any, test: Any) -> Dataset:
         test_labels=test_labels.astype(label_type),
         train_clients=clients,
         provenance={name: {"source": "user"}},
+        preparation=(
+            UNKNOWN_PREPARATION,
+            "the number of classes and the types of the numbers, which are read from the examples",
+        ),
     )
 
 

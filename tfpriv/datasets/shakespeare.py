@@ -83,6 +83,7 @@ def load_shakespeare(data_dir=None) -> Dataset:
         test_labels=test[:, 1:],
         train_clients=np.concatenate(clients),
         provenance=provenance,
+        preparation=("who the roles of a play are, which is read from the play as a whole",),
     )
 
 

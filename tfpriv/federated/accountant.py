@@ -1,7 +1,9 @@
 """What a run has spent so far, for both privacy units, from the rounds that really ran."""
 
 import pathlib
+from collections.abc import Sequence
 
+from tfpriv.federated.config import FederatedConfig
 from tfpriv.federated.population import Population
 from tfpriv.privacy import Ledger, PrivacyPlan, statement
 
@@ -40,27 +42,46 @@ class Accountant:
         self._ledger.refuse_gap(done, self._path)
 
     def record(self, round_number: int) -> None:
-        """Counts a round, on disk, before its result is saved or shown."""
+        """Counts a round, on disk, before it is drawn."""
         self._ledger.record(round_number)
         self._ledger.write(self._path)
 
     def spent(self) -> dict[str, float]:
         """Returns `epsilon` and `epsilon_rdp` so far; empty for a run that is not private."""
-        plan, segments, _ = self._worst()
+        plan, segments, _ = self._worst(self._ledger.stretches)
         if plan is None or not plan.is_private:
             return {}
         epsilon = plan.epsilon(segments)
         return {"epsilon": epsilon.value, "epsilon_rdp": epsilon.rdp}
 
-    def statement(self, *, releases_train_metrics: bool) -> tuple[dict, str]:
-        """Returns the privacy statement of the rounds so far, as JSON values and as text."""
-        plan, segments, client = self._worst()
+    def statement(
+        self,
+        config: FederatedConfig,
+        preparation: Sequence[str] = (),
+        *,
+        stopped_early_after: int | None = None,
+    ) -> tuple[dict, str]:
+        """Returns the privacy statement of the run, as JSON values and as text.
+
+        Args:
+            config: A complete config.
+            preparation: How the data were prepared, as `Dataset.preparation` says.
+            stopped_early_after: The round after which a result of the rounds ended the run; None
+                if it did not. The statement is then on all rounds that were planned.
+        """
+        stretches = self._ledger.stretches
+        if stopped_early_after is not None:
+            *before, (first, _) = stretches
+            stretches = [*before, [first, config.rounds]]
+        plan, segments, client = self._worst(stretches)
         if plan is None:
             values = {"private": False, "epsilon": None, "rounds": self._ledger.steps}
             return values, statement.not_private_text("client")
-        not_covered = [statement.MEMBERS]
-        if releases_train_metrics:
-            not_covered.append("the training metrics, which were added up without noise")
+        not_covered = [
+            *preparation,
+            statement.TRAIN_METRICS if config.release_train_metrics else "",
+            statement.PARTITION if config.plot_partition else "",
+        ]
         if client is None:
             covered = "the models of all rounds"
             repeated = self._ledger.repeated_steps
@@ -69,18 +90,25 @@ class Accountant:
             not_covered.append("how many examples each silo has")
             repeated = 0
         values = statement.describe(
-            plan, segments, covered=covered, not_covered=not_covered, repeated_steps=repeated
+            plan,
+            segments,
+            covered=covered,
+            not_covered=not_covered,
+            repeated_steps=repeated,
+            insecure_sampling_seed=config.insecure_sampling_seed,
+            stopped_early_after=stopped_early_after,
         )
+        values["notes"] = list(self._population.warnings)
         values["rounds"] = self._ledger.steps
         if client is not None:
             values["silo"] = client
         return values, statement.as_text(plan, values)
 
-    def _worst(self):
+    def _worst(self, stretches):
         """Returns the plan that has spent most, its segments, and its silo (None for clients)."""
         silos = self._population.silos
         if silos is not None:
-            return silos.worst(self._population.rounds_taken(self._ledger.stretches))
+            return silos.worst(self._population.rounds_taken(stretches))
         if self._plan is None:
             return None, [], None
-        return self._plan, self._ledger.segments(self._plan.steps_per_pass), None
+        return self._plan, Ledger(stretches).segments(self._plan.steps_per_pass), None

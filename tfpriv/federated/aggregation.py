@@ -1,13 +1,18 @@
 """How the server combines the clients' updates: a mean, or a private mean."""
 
+import collections
+import math
+
 import numpy as np
 import tensorflow as tf
 import tensorflow_federated as tff
-import tensorflow_privacy as tfp
-from tensorflow_privacy.privacy.dp_query import quantile_estimator_query
 
-from tfpriv.federated import noise
-from tfpriv.privacy import AdaptiveGaussian, Gaussian, PrivacyPlan, Tree
+from tfpriv import norms
+from tfpriv.federated.noise import from_grid, to_grid
+from tfpriv.noise import build_count_noise, build_noise
+from tfpriv.privacy import CLIP_NORMS, AdaptiveGaussian, PrivacyPlan
+
+_WEIGHT_TYPE = tff.TensorType(np.float32)
 
 
 def build_aggregator(
@@ -17,27 +22,24 @@ def build_aggregator(
 
     A private mean ignores the weights and divides by the expected number of clients, whoever
     takes part: the number that did is itself private. There is no zeroing: its quantile would go
-    out without noise.
+    out without noise. The noise of each round is handed over in the state; see `noise.NoiseFeed`.
 
     Args:
         plan: Clip and noise over clients; None for the weighted mean.
         update_type: TFF's type of an update.
+
+    Raises:
+        UserError: if the grid of the noise would be too coarse.
     """
     if plan is None:
         return _mean_of_weighted(update_type)
-    query = tfp.NormalizedQuery(
-        _sum_query(plan, update_type), denominator=float(plan.sampler.expected_size)
-    )
-    factory = tff.aggregators.as_weighted_aggregator(
-        tff.aggregators.DifferentiallyPrivateFactory(query)
-    )
-    return factory.create(update_type, tff.TensorType(np.float32))
+    return _private_mean(plan, update_type)
 
 
 def clip_norm_of(plan: PrivacyPlan, measurements) -> float:
     """Returns the clip that the next round will use, from the aggregator's measurements."""
     if isinstance(plan.mechanism, AdaptiveGaussian):
-        return float(measurements["dp_query_metrics"]["clip"])
+        return float(measurements["clip_norm"])
     return plan.mechanism.clip_norm
 
 
@@ -47,9 +49,8 @@ def _mean_of_weighted(update_type):
     Clients multiply while they have the update at hand: a pass over every update in a computation
     of its own, as in `tff.aggregators.MeanFactory`, costs as much as an addition of it.
     """
-    weight_type = tff.TensorType(np.float32)
 
-    @tff.tensorflow.computation(update_type, weight_type)
+    @tff.tensorflow.computation(update_type, _WEIGHT_TYPE)
     def divide(total, weight):
         return tuple(tf.math.divide_no_nan(t, weight) for t in total)
 
@@ -60,7 +61,7 @@ def _mean_of_weighted(update_type):
     @tff.federated_computation(
         tff.FederatedType((), tff.SERVER),
         tff.FederatedType(update_type, tff.CLIENTS),
-        tff.FederatedType(weight_type, tff.CLIENTS),
+        tff.FederatedType(_WEIGHT_TYPE, tff.CLIENTS),
     )
     def aggregate(state, updates, weights):
         mean = tff.federated_map(divide, (tff.federated_sum(updates), tff.federated_sum(weights)))
@@ -69,63 +70,83 @@ def _mean_of_weighted(update_type):
     return tff.templates.AggregationProcess(initialize, aggregate)
 
 
-def _sum_query(plan, update_type):
-    mechanism = plan.mechanism
-    if isinstance(mechanism, Gaussian):
-        return noise.GaussianSumQuery(
-            l2_norm_clip=mechanism.clip_norm,
-            stddev=mechanism.clip_norm * mechanism.noise_multiplier,
+def _private_mean(plan, update_type):
+    """The sum of clipped updates with the noise of the state, over the expected number.
+
+    Each client rounds its clipped update to the grid, so that sums and noise are whole numbers and
+    add up exactly, in whatever order.
+    """
+    mechanism, expected = plan.mechanism, float(plan.sampler.expected_size)
+    is_adaptive = isinstance(mechanism, AdaptiveGaussian)
+    shapes = [tensor.shape for tensor in update_type]
+    sizes = [math.prod(shape) for shape in shapes]
+    # Without noise there is no grid: every number goes out as it is.
+    width = build_noise(plan, sum(sizes)).width if plan.is_private else None
+    # A client adds a half or takes it away from the count of those within the clip, in steps.
+    count_steps, count_width = 1, 0.5
+    if is_adaptive and plan.is_private:
+        count_width = 0.5 * build_count_noise(mechanism).width
+        count_steps = round(0.5 / count_width)
+
+    def scaled(clip_norm):
+        return width * tf.cast(clip_norm, tf.float64)
+
+    @tff.tensorflow.computation
+    def first_state():
+        return collections.OrderedDict(
+            clip_norm=tf.constant(mechanism.clip_norm, tf.float32), noise=_no_noise()
         )
-    if isinstance(mechanism, AdaptiveGaussian):
-        private = bool(mechanism.noise_multiplier)
-        return _AdaptiveClipSumQuery(
-            initial_l2_norm_clip=mechanism.clip_norm,
-            noise_multiplier=mechanism.value_noise_multiplier if private else 0.0,
-            target_unclipped_quantile=mechanism.target_quantile,
-            learning_rate=mechanism.clip_learning_rate,
-            clipped_count_stddev=mechanism.count_stddev if private else 0.0,
-            expected_num_records=float(plan.sampler.expected_size),
-            geometric_update=True,
-        )
-    assert isinstance(mechanism, Tree)
-    specs = tf.nest.map_structure(
-        lambda t: tf.TensorSpec(t.shape, t.dtype.type), tuple(update_type)
+
+    state_type = first_state.type_signature.result
+
+    @tff.tensorflow.computation(update_type, np.float32)
+    def contribute(update, clip_norm):
+        clipped = norms.clip_by_global_norm(tuple(update), clip_norm)
+        is_within = norms.global_norm(tuple(update)) <= clip_norm
+        count = tf.where(is_within, count_steps, -count_steps)
+        if plan.is_private:
+            clipped = [to_grid(tensor, scaled(clip_norm)) for tensor in clipped]
+        return tuple(clipped), tf.cast(count, tf.int64)
+
+    @tff.tensorflow.computation(state_type, contribute.type_signature.result)
+    def release(state, sums):
+        (totals, count), clip_norm = sums, state["clip_norm"]
+        if plan.is_private:
+            noise = tf.ensure_shape(state["noise"], [sum(sizes) + is_adaptive])
+            *parts, count_noise = tf.split(noise, [*sizes, int(is_adaptive)])
+            totals = [
+                from_grid(total + tf.reshape(part, shape), scaled(clip_norm))
+                for total, part, shape in zip(totals, parts, shapes, strict=True)
+            ]
+            count += tf.reduce_sum(count_noise)
+        mean = tuple(total / expected for total in totals)
+        if is_adaptive:
+            # Andrew et al. 2021, section 3: the geometric update towards the quantile.
+            share = from_grid(count, count_width) / expected + 0.5
+            factor = tf.exp(-mechanism.clip_learning_rate * (share - mechanism.target_quantile))
+            clip_norm = tf.clip_by_value(clip_norm * factor, *CLIP_NORMS)
+        next_state = collections.OrderedDict(clip_norm=clip_norm, noise=_no_noise())
+        return next_state, mean, collections.OrderedDict(clip_norm=clip_norm)
+
+    @tff.federated_computation
+    def initialize():
+        return tff.federated_eval(first_state, tff.SERVER)
+
+    @tff.federated_computation(
+        tff.FederatedType(state_type, tff.SERVER),
+        tff.FederatedType(update_type, tff.CLIENTS),
+        tff.FederatedType(_WEIGHT_TYPE, tff.CLIENTS),
     )
-    node_noise = noise.SecretNoise()
-    stddev = mechanism.clip_norm * mechanism.noise_multiplier
-    return tfp.TreeResidualSumQuery(
-        record_specs=specs,
-        # Not TFP's own generator: its state holds the seed.
-        noise_generator=lambda: tf.nest.map_structure(
-            lambda spec: stddev * node_noise.draw(spec.shape), specs
-        ),
-        clip_fn=lambda record, clip: tf.clip_by_global_norm(record, clip)[0],
-        clip_value=mechanism.clip_norm,
-    )
+    def aggregate(state, updates, weights):
+        del weights
+        clip_norm = tff.federated_broadcast(state["clip_norm"])
+        sums = tff.federated_sum(tff.federated_map(contribute, (updates, clip_norm)))
+        released = tff.federated_map(release, (state, sums))
+        return tff.templates.MeasuredProcessOutput(released[0], released[1], released[2])
+
+    return tff.templates.AggregationProcess(initialize, aggregate)
 
 
-class _AdaptiveClipSumQuery(tfp.QuantileAdaptiveClipSumQuery):
-    """TFP's query, of which both noises cannot be found by trying seeds."""
-
-    def __init__(self, initial_l2_norm_clip, noise_multiplier, **quantile):
-        super().__init__(initial_l2_norm_clip, noise_multiplier, **quantile)
-        self._sum_query = noise.GaussianSumQuery(
-            initial_l2_norm_clip, noise_multiplier * initial_l2_norm_clip
-        )
-        self._quantile_estimator_query = _QuantileEstimatorQuery(
-            initial_l2_norm_clip,
-            quantile["target_unclipped_quantile"],
-            quantile["learning_rate"],
-            quantile["clipped_count_stddev"],
-            quantile["expected_num_records"],
-            quantile["geometric_update"],
-        )
-
-
-class _QuantileEstimatorQuery(quantile_estimator_query.QuantileEstimatorQuery):
-    def _construct_below_estimate_query(self, below_estimate_stddev, expected_num_records):
-        # As TFP's: a client adds 1/2 or -1/2 to the count.
-        return tfp.NormalizedQuery(
-            noise.GaussianSumQuery(l2_norm_clip=0.5, stddev=below_estimate_stddev),
-            denominator=expected_num_records,
-        )
+def _no_noise():
+    """Returns an empty vector, where the next round finds one of a length that TFF must not fix."""
+    return tf.raw_ops.PlaceholderWithDefault(input=tf.zeros([0], tf.int64), shape=[None])

@@ -7,6 +7,9 @@ that a resumed run trains on the batches of the interrupted one.
 
 import numpy as np
 
+from tfpriv import draws
+from tfpriv.draws import Origin
+
 _SHUFFLE_STREAM = 0x5FF1
 _POISSON_STREAM = 0x9015
 
@@ -56,7 +59,7 @@ def poisson(
     *,
     sampling_probability: float,
     steps: int,
-    seed: int,
+    seed: Origin,
     round_number: int,
     client: int,
     segment: int = 0,
@@ -67,7 +70,7 @@ def poisson(
         rows: [n] the client's rows.
         sampling_probability: In (0, 1].
         steps: The number of batches.
-        seed: The run's seed.
+        seed: What the draws come from: a secret key, or a number.
         round_number: The round, counted from 0.
         client: The client.
         segment: How often the run was interrupted before: a step that is run again must not see
@@ -76,8 +79,8 @@ def poisson(
     Returns:
         int32 [steps, largest number drawn, at least 1]. No example is left out to make a batch fit.
     """
-    generator = np.random.default_rng((seed, _POISSON_STREAM, round_number, client, segment))
-    drawn = generator.random((steps, len(rows))) < sampling_probability
+    stream = (_POISSON_STREAM, round_number, client, segment)
+    drawn = draws.bernoulli(seed, stream, sampling_probability, (steps, len(rows)))
     width = int(drawn.sum(axis=1).max(initial=1))
     batches = np.full((steps, width), -1, np.int32)
     for step in range(steps):

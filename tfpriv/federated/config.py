@@ -3,6 +3,7 @@
 import dataclasses
 
 from tfpriv import settings
+from tfpriv.datasets import scaling
 from tfpriv.errors import UserError
 
 ALGORITHMS = ("fedavg", "fedsgd", "fedprox", "mimelite")
@@ -14,6 +15,7 @@ MECHANISMS = ("gaussian", "adaptive", "tree")
 SAMPLERS = ("poisson", "fixed_size", "shuffled")
 
 _CHOICES = {
+    "scaling": scaling.NAMES,
     "algorithm": ALGORITHMS,
     "sampler": SAMPLERS,
     "weighting": WEIGHTINGS,
@@ -42,6 +44,7 @@ _BELONGS_TO = {
     "target_epsilon": ("privacy_unit", ("client", "example")),
     "noise_multiplier": ("privacy_unit", ("client", "example")),
     "delta": ("privacy_unit", ("client", "example")),
+    "insecure_sampling_seed": ("privacy_unit", ("client", "example")),
     "release_train_metrics": ("privacy_unit", ("client",)),
     "target_quantile": ("mechanism", ("adaptive",)),
     "clip_learning_rate": ("mechanism", ("adaptive",)),
@@ -77,6 +80,7 @@ class FederatedConfig:
 
     dataset: str = "mnist"
     data_dir: str | None = None
+    scaling: str | None = None
     partition: str = "iid"
     num_clients: int | None = None
     model: str = "2nn"
@@ -113,7 +117,9 @@ class FederatedConfig:
     eval_every: int = 1
     target_accuracy: float | None = None
     checkpoint_every: int | None = None
+    plot_partition: bool | None = None
     seed: int = 0
+    insecure_sampling_seed: int | None = None
     output_dir: str | None = None
     resume: bool = False
 
@@ -121,6 +127,11 @@ class FederatedConfig:
     def is_private(self) -> bool:
         """Whether a privacy unit was chosen."""
         return self.privacy_unit != "none"
+
+    @property
+    def claims_privacy(self) -> bool:
+        """Whether noise is added, so that there is an epsilon; who takes part is then a secret."""
+        return self.is_private and self.noise_multiplier != 0
 
     def complete(self) -> "FederatedConfig":
         """Returns this config with every field that has a meaning filled in.
@@ -131,6 +142,8 @@ class FederatedConfig:
         """
         settings.check_choices(self, _CHOICES)
         filled = settings.fill_in(self, _BELONGS_TO, _DEFAULTS)
+        if filled["scaling"] is None:
+            filled["scaling"] = scaling.default(is_private=self.claims_privacy)
         if filled["sampler"] is None:
             filled["sampler"] = _default_sampler(filled)
         if filled["num_clients"] is None and self.partition not in ("writers", "natural"):
@@ -138,6 +151,8 @@ class FederatedConfig:
         if filled["checkpoint_every"] is None:
             # A private round that is lost and run again is paid for twice.
             filled["checkpoint_every"] = 1 if self.is_private else 10
+        if filled["plot_partition"] is None:
+            filled["plot_partition"] = not self.claims_privacy
         config = FederatedConfig(**filled)
         _check_numbers(config)
         _check_together(config)
@@ -162,6 +177,7 @@ def _check_numbers(config):
             "checkpoint_every": 1,
             "audit_canaries": 0,
             "seed": 0,
+            "insecure_sampling_seed": 0,
         },
     )
     settings.check_positive(
@@ -184,6 +200,7 @@ def _check_numbers(config):
 
 
 def _check_together(config):
+    settings.check_sampling_seed(config)
     if config.is_private and (config.target_epsilon is None) == (config.noise_multiplier is None):
         given = "neither was" if config.target_epsilon is None else "both were"
         raise UserError(

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from tfpriv.datasets import Partition
+from tfpriv.draws import Origin
 from tfpriv.federated import batches, canaries
 from tfpriv.federated.config import FederatedConfig
 from tfpriv.federated.silos import Silos
@@ -17,12 +18,13 @@ _FULL_GRADIENT_BATCH = 500
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Population:
-    """Draws the clients of a round and their batches, as functions of the seed and the round.
+    """Draws the clients of a round and their batches, as functions of the round.
 
     Attributes:
         config: A complete config.
         partition: Who has which examples.
         sampler: Who takes part.
+        origin: What draws come from that privacy rests on: a secret key, or a number.
         plan: The privacy plan over clients, if they are the unit.
         silos: The privacy plans of the clients' own examples, if those are the unit.
         absent: The canaries that are left out of the rounds they are drawn for, as numbers from 0.
@@ -32,15 +34,26 @@ class Population:
     config: FederatedConfig
     partition: Partition
     sampler: Sampler
+    origin: Origin
     plan: PrivacyPlan | None = None
     silos: Silos | None = None
     absent: Sequence[int] = ()
 
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """Sentences to show the user on the privacy plan; of silos, on that of the largest."""
+        if self.silos is not None:
+            return self.silos.plans[max(self.silos.plans)].warnings
+        return () if self.plan is None else self.plan.warnings
+
     def drawn(self, round_number: int, segment: int = 0) -> np.ndarray:
-        """Returns the clients that a round draws, with the canaries that `absent` leaves out."""
+        """Returns the clients that a round draws, with the canaries that `absent` leaves out.
+
+        Which silos take part is public, as each has an epsilon for the rounds that it took part in.
+        """
         if self.plan is None:
             return self.sampler.sample(round_number, self.config.seed)
-        return self.plan.participants(round_number, self.config.seed, segment)
+        return self.plan.participants(round_number, self.origin, segment)
 
     def cohort(self, round_number: int, segment: int = 0) -> np.ndarray:
         """Returns the clients of a round, ascending; under Poisson sampling maybe none.
@@ -62,7 +75,7 @@ class Population:
         config = self.config
         if config.algorithm == "fedsgd":
             return batches.in_order(rows, batch_size=_FULL_GRADIENT_BATCH)
-        draw = {"seed": config.seed, "round_number": round_number, "client": int(client)}
+        draw = {"round_number": round_number, "client": int(client)}
         if self.silos is not None:
             size = len(rows)
             return batches.poisson(
@@ -70,10 +83,15 @@ class Population:
                 sampling_probability=self.silos.plans[size].sampler.sampling_probability,
                 steps=self.silos.steps[size],
                 segment=segment,
+                seed=self.origin,
                 **draw,
             )
         return batches.epochs(
-            rows, batch_size=config.batch_size, num_epochs=config.client_epochs, **draw
+            rows,
+            batch_size=config.batch_size,
+            num_epochs=config.client_epochs,
+            seed=config.seed,
+            **draw,
         )
 
     def rounds_taken(self, stretches) -> np.ndarray:

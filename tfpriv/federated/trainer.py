@@ -20,6 +20,7 @@ from tfpriv.federated.checkpoints import Checkpoints
 from tfpriv.federated.config import FederatedConfig
 from tfpriv.federated.examples import Examples
 from tfpriv.federated.local_model import build_local_model
+from tfpriv.federated.noise import NoiseFeed
 from tfpriv.federated.population import Population
 from tfpriv.federated.silos import build_silos
 from tfpriv.federated.worker import Worker
@@ -49,15 +50,14 @@ def train(
     """
     # It tells of graph conversions that are slower than they could be; nobody can act on that.
     tf.get_logger().setLevel("ERROR")
-    dataset = datasets.load(config.dataset, config.data_dir)
-    members = {
-        "data_sha256": datasets.canaries.fingerprint(dataset),
-        "train_examples": len(dataset.train_labels),
-    }
+    dataset = datasets.load(config.dataset, config.data_dir, scaling=config.scaling)
+    data_sha256 = datasets.canaries.fingerprint(dataset)
+    members = {"train_examples": len(dataset.train_labels)}
     partition = datasets.partition(
         dataset, config.partition, config.num_clients, config.seed, config.data_dir
     )
-    plan, population = _plan(config, partition)
+    origin = runs.sampling_key.origin_of(config)
+    plan, population = _plan(config, partition, origin)
     canaries = build_canaries(config, partition.sizes)
     if canaries is not None:
         members |= {"canary_clients": canaries.count, "canary_seed": canaries.seed}
@@ -70,7 +70,7 @@ def train(
     check_model(model)
     local_model = build_local_model(build, model, objective, examples)
     learning = process.build_process(config, local_model, plan or _any_silo(population), canaries)
-    for note in info.notes:
+    for note in (*info.notes, *population.warnings):
         runs.print_safely(f"note: {note}", sys.stderr)
 
     if config.audit_canaries and config.output_dir and not config.resume:
@@ -79,12 +79,22 @@ def train(
         config, program=PROGRAM, seeds={"seed": config.seed}, data=dataset.provenance
     )
     with directory as run, runtime.running(worker):
-        coins = runs.seal.record_members(run, members, config.audit_canaries)
+        runs.sampling_key.keep(run.path, origin)
+        coins = runs.seal.record_members(
+            run,
+            members,
+            config.audit_canaries,
+            data_sha256=data_sha256,
+            claims_privacy=config.claims_privacy,
+        )
         if config.is_private:
             run.pin("noise_multiplier", (plan or _any_silo(population)).mechanism.noise_multiplier)
         population = dataclasses.replace(population, absent=tuple(np.flatnonzero(~coins)))
-        datasets.plot_partition(dataset, partition, run.plots_path / "partition.png")
-        session = _Session(config, run, learning, model, local_model, plan, population)
+        if config.plot_partition:
+            datasets.plot_partition(dataset, partition, run.plots_path / "partition.png")
+        session = _Session(
+            config, run, learning, model, local_model, plan, population, dataset.preparation
+        )
         evaluate = functools.partial(
             models.evaluate,
             model,
@@ -102,15 +112,18 @@ def train(
 class _Session:
     """One stretch of rounds, from a fresh start or a checkpoint to the end."""
 
-    def __init__(self, config, run, learning, model, local_model, plan, population):
+    def __init__(self, config, run, learning, model, local_model, plan, population, preparation):
         self._config = config
+        self._preparation = preparation
         self._run = run
         self._learning = learning
         self._model = model
         self._plan = plan
+        self._noise = NoiseFeed(plan, sum(int(np.prod(v.shape)) for v in model.trainable_weights))
         self._population = population
         self._checkpoints = Checkpoints(run.checkpoints_path)
         self._accountant = Accountant(run.path / "rounds.json", plan, population)
+        self._stopped_early_after = None
         self._seconds = []
         self._first_round_at = None
         self._latest = {}
@@ -152,13 +165,15 @@ class _Session:
                     epsilon=metrics.get("epsilon"),
                 )
                 if reached:
+                    if done < config.rounds:
+                        self._stopped_early_after = done
                     break
 
     def finish(self, info):
         config, run = self._config, self._run
         models.save(self._model, run.model_path)
         described, text = self._accountant.statement(
-            releases_train_metrics=bool(config.release_train_metrics)
+            config, self._preparation, stopped_early_after=self._stopped_early_after
         )
         run.write_privacy(described, text)
         for note in statement.notes_on_target(described, config.target_epsilon):
@@ -203,24 +218,22 @@ class _Session:
         runs.return_to(self._run, done, self._accountant.rounds)
         if saved is None:
             return state, 0
-        if self._plan is not None and self._plan.steps_per_pass is not None:
-            # A tree's noise must not be used twice, and a round may run again.
-            saved = saved._replace(aggregator=state.aggregator)
         self._take_weights(saved)
         return saved, done
 
     def _round(self, state, round_number):
         steps_per_pass = self._plan.steps_per_pass if self._plan is not None else None
         if steps_per_pass and round_number and round_number % steps_per_pass == 0:
-            state = state._replace(aggregator=self._learning.initialize().aggregator)
+            self._noise.restart()
+        # Before the round is drawn: what a kill cuts off counts, and is not drawn again.
+        self._accountant.record(round_number)
         segment = self._accountant.segment
         cohort = self._population.cohort(round_number, segment)
         data = [
             tf.data.Dataset.from_tensors(self._population.batches(client, round_number, segment))
             for client in cohort
         ]
-        output = self._learning.next(state, data)
-        self._accountant.record(round_number)
+        output = self._learning.next(self._noise.into(state), data)
         metrics = {}
         if not self._config.is_private:
             # How many took part is itself private under Poisson sampling.
@@ -270,7 +283,7 @@ class _Session:
         }
 
 
-def _plan(config, partition):
+def _plan(config, partition, origin):
     """Returns the plan over clients (None without one) and the population that it samples."""
     # A canary that its coin leaves out is drawn as the others are: the accounting is over all.
     drawn_from = partition.num_clients + config.audit_canaries
@@ -279,13 +292,17 @@ def _plan(config, partition):
         silos = None
         if config.privacy_unit == "example":
             silos = build_silos(config, partition.sizes)
-        return None, Population(config=config, partition=partition, sampler=sampler, silos=silos)
+        return None, Population(
+            config=config, partition=partition, sampler=sampler, origin=origin, silos=silos
+        )
     plan = privacy.PrivacyPlan(
         unit="client", sampler=sampler, mechanism=_mechanism(config), delta=config.delta
     )
     if config.target_epsilon is not None:
         plan = plan.calibrate(config.target_epsilon, config.rounds)
-    return plan, Population(config=config, partition=partition, sampler=sampler, plan=plan)
+    return plan, Population(
+        config=config, partition=partition, sampler=sampler, origin=origin, plan=plan
+    )
 
 
 def _mechanism(config):

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 import dp_accounting
 import numpy as np
 
+from tfpriv.draws import Origin
 from tfpriv.errors import UserError
 from tfpriv.privacy import accounting
 from tfpriv.privacy.accounting import Epsilon
@@ -210,7 +211,7 @@ class PrivacyPlan:
         """
         return self._epsilon_rdp(segments)
 
-    def participants(self, step: int, seed: int, segment: int) -> np.ndarray:
+    def participants(self, step: int, seed: Origin, segment: int) -> np.ndarray:
         """Returns who takes part in a step, as the accounting takes it that they were drawn.
 
         A private plan draws anew in each segment. Were a step that is run again to see the same
@@ -218,7 +219,7 @@ class PrivacyPlan:
 
         Args:
             step: The step's number in the run, from 0.
-            seed: The seed of the run's sampling, at least 0 and secret.
+            seed: What the run's sampling comes from: a secret key, or a number of at least 0.
             segment: The number of the segment, from 0: how often the run was interrupted before.
 
         Returns:

@@ -1,9 +1,10 @@
 """Who takes part in a step: clients in a round, or examples in a batch.
 
-A sampler is a pure function of its seed, the step and the segment (how often the run was
+A sampler is a pure function of the seed, the step and the segment (how often the run was
 interrupted before), so that a resumed run can draw what the interrupted run would have drawn, or
-draw anew; a private run draws anew (`PrivacyPlan.participants`). How a draw amplifies privacy is
-the business of `tfpriv.privacy.plan`, which knows the sampler it accounts for.
+draw anew; a private run draws anew (`PrivacyPlan.participants`). Its seed is a secret key there,
+and elsewhere a public number (see `tfpriv.draws`). How a draw amplifies privacy is the business of
+`tfpriv.privacy.plan`, which knows the sampler it accounts for.
 """
 
 import dataclasses
@@ -11,6 +12,8 @@ import functools
 
 import numpy as np
 
+from tfpriv import draws
+from tfpriv.draws import Origin
 from tfpriv.errors import UserError
 
 # Streams drawn from one seed for different purposes must not collide.
@@ -40,10 +43,12 @@ class PoissonSampler:
         """m / N, in (0, 1]."""
         return self.expected_size / self.population
 
-    def sample(self, step: int, seed: int, segment: int = 0) -> np.ndarray:
+    def sample(self, step: int, seed: Origin, segment: int = 0) -> np.ndarray:
         """Returns the members of a step, ascending, int64 of any length from 0 to N."""
-        draws = _generator(seed, step, segment).random(self.population)
-        return np.flatnonzero(draws < self.sampling_probability)
+        stream = (_SAMPLING_STREAM, step, segment)
+        return np.flatnonzero(
+            draws.bernoulli(seed, stream, self.sampling_probability, self.population)
+        )
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -68,10 +73,10 @@ class FixedSizeSampler:
         """The number of members in a step."""
         return self.size
 
-    def sample(self, step: int, seed: int, segment: int = 0) -> np.ndarray:
+    def sample(self, step: int, seed: Origin, segment: int = 0) -> np.ndarray:
         """Returns the members of a step, ascending, int64[size]."""
-        members = _generator(seed, step, segment).choice(self.population, self.size, replace=False)
-        return np.sort(members)
+        stream = (_SAMPLING_STREAM, step, segment)
+        return draws.subset(seed, stream, self.population, self.size)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -103,10 +108,10 @@ class ShuffledSampler:
         """The number of groups that one shuffle gives, floor(N / m)."""
         return self.population // self.size
 
-    def sample(self, step: int, seed: int, segment: int = 0) -> np.ndarray:
+    def sample(self, step: int, seed: Origin, segment: int = 0) -> np.ndarray:
         """Returns the members of a step, ascending, int64[size]; the same in every segment."""
         current_pass, group = divmod(step, self.steps_per_pass)
-        order = _generator(seed, current_pass).permutation(self.population)
+        order = draws.permutation(seed, (_SAMPLING_STREAM, current_pass, 0), self.population)
         return np.sort(order[group * self.size : (group + 1) * self.size])
 
 
@@ -144,12 +149,12 @@ class CyclicPoissonSampler:
         """b m / N, in (0, 1]: that of a member in a step of its part."""
         return self.separation * self.expected_size / self.population
 
-    def sample(self, step: int, seed: int, segment: int = 0) -> np.ndarray:
+    def sample(self, step: int, seed: Origin, segment: int = 0) -> np.ndarray:
         """Returns the members of a step, ascending, int64 of any length up to that of a part."""
         order = _dealt(self.population, seed)
         part = np.sort(order[step % self.separation :: self.separation])
-        draws = _generator(seed, step, segment).random(len(part))
-        return part[draws < self.sampling_probability]
+        stream = (_SAMPLING_STREAM, step, segment)
+        return part[draws.bernoulli(seed, stream, self.sampling_probability, len(part))]
 
 
 Sampler = PoissonSampler | FixedSizeSampler | ShuffledSampler | CyclicPoissonSampler
@@ -196,11 +201,7 @@ def build_sampler(
 
 @functools.lru_cache(maxsize=4)
 def _dealt(population, seed):
-    return np.random.default_rng((seed, _DEALING_STREAM)).permutation(population)
-
-
-def _generator(seed: int, step: int, segment: int = 0) -> np.random.Generator:
-    return np.random.default_rng((seed, _SAMPLING_STREAM, step, segment))
+    return draws.permutation(seed, (_DEALING_STREAM,), population)
 
 
 def _check_size(population, size):

@@ -3,20 +3,21 @@
 import textwrap
 from collections.abc import Sequence
 
+from tfpriv import rounding
 from tfpriv.privacy.mechanisms import AdaptiveGaussian, Banded, Tree
 from tfpriv.privacy.plan import PrivacyPlan
 
 NOT_COVERED = (
     "the choice of hyper-parameters, if it looked at this data",
     "test metrics, which are computed on data outside the training set",
-    "whoever knows the seed of the simulation: it decides who takes part, and must stay secret "
-    "for the amplification by sampling to hold",
+    "how long the run and its steps took, and how much memory they held",
     "the size of the population, which is taken as known",
-    "the rounding of floating-point noise",
 )
-
-# What a run that records its members adds.
-MEMBERS = "members.json, whose hash tells this data set from any other"
+SAMPLING_KEY = (
+    "whoever has the sampling key, which decides who takes part; it is no part of the run directory"
+)
+PARTITION = "the picture of the partition, which shows exact numbers of examples and labels"
+TRAIN_METRICS = "the training metrics, which were added up without noise"
 
 
 def describe(
@@ -26,6 +27,8 @@ def describe(
     covered: str,
     not_covered: Sequence[str] = (),
     repeated_steps: int = 0,
+    insecure_sampling_seed: int | None = None,
+    stopped_early_after: int | None = None,
 ) -> dict:
     """Returns the statement of a run as JSON values.
 
@@ -33,15 +36,21 @@ def describe(
         plan: The plan that ran.
         segments: The steps that ran, as `PrivacyPlan.event` takes them.
         covered: What the guarantee is about, in words; for example "the released model".
-        not_covered: What this run adds to `NOT_COVERED`.
+        not_covered: What this run adds to `NOT_COVERED`; empty texts are left out.
         repeated_steps: How many of the steps were run again after an interruption.
+        insecure_sampling_seed: The number that decided who took part, where it was given and no
+            secret key was drawn.
+        stopped_early_after: How many steps ran, where a result of theirs ended the run; `segments`
+            then holds the steps that would have run, as epsilon is theirs.
 
     Returns:
         A dictionary with the keys private, unit, neighboring_relation, sampler, population,
         expected_size, mechanism, noise_multiplier, clip_norm, release_noise_multiplier, steps,
-        repeated_steps, delta, epsilon, accountant, epsilon_pld, epsilon_rdp, event, covered,
-        not_covered. Epsilons are None when the run is not private.
+        repeated_steps, stopped_early_after, insecure_sampling_seed, delta, epsilon, accountant,
+        epsilon_pld, epsilon_rdp, event, covered, not_covered, notes. Epsilons are None when the run
+        is not private.
     """
+    secret = SAMPLING_KEY if insecure_sampling_seed is None else ""
     statement = {
         "private": plan.is_private,
         "unit": plan.unit,
@@ -55,6 +64,8 @@ def describe(
         "release_noise_multiplier": plan.release_noise_multiplier,
         "steps": sum(segments),
         "repeated_steps": repeated_steps,
+        "stopped_early_after": stopped_early_after,
+        "insecure_sampling_seed": insecure_sampling_seed,
         "delta": plan.delta,
         "epsilon": None,
         "accountant": None,
@@ -62,7 +73,8 @@ def describe(
         "epsilon_rdp": None,
         "event": None,
         "covered": covered,
-        "not_covered": [*NOT_COVERED, *not_covered],
+        "not_covered": [item for item in (*NOT_COVERED, secret, *not_covered) if item],
+        "notes": list(plan.warnings),
     }
     if plan.is_private:
         epsilon = plan.epsilon(segments)
@@ -82,8 +94,8 @@ def notes_on_target(statement: dict, target_epsilon: float | None) -> tuple[str,
     if target_epsilon is None or epsilon is None or epsilon <= target_epsilon:
         return ()
     return (
-        f"epsilon is {epsilon:.4g}, above --target_epsilon={target_epsilon:g}: the run was "
-        "interrupted, and what was sampled anew after that counts as well.",
+        f"epsilon is {rounding.up(epsilon)}, above --target_epsilon={target_epsilon:g}: the run "
+        "was interrupted, and what was sampled anew after that counts as well.",
     )
 
 
@@ -91,12 +103,12 @@ def as_text(plan: PrivacyPlan, statement: dict) -> str:
     """Returns the statement as a page of text, at most 78 columns wide, for an indent of 2."""
     if not statement["private"]:
         return not_private_text(statement["unit"])
-    unit = statement["unit"]
+    unit, epsilon = statement["unit"], rounding.up(statement["epsilon"])
     lines = [
-        f"({statement['epsilon']:.4g}, {statement['delta']:g})-differential privacy for one "
-        f"{unit}, by {statement['accountant']}" + _other_accountant(statement),
+        f"({epsilon}, {statement['delta']:g})-differential privacy for one {unit}, "
+        f"by {statement['accountant']}" + _other_accountant(statement),
         f"It says: whatever is done with {statement['covered']}, the probability of any outcome "
-        f"changes by at most a factor of exp({statement['epsilon']:.4g}), and a probability of "
+        f"changes by at most a factor of exp({epsilon}), and a probability of "
         f"{statement['delta']:g} beside it, between two populations that differ in one {unit} "
         f"({statement['neighboring_relation']}).",
         _sampling(plan, statement),
@@ -109,6 +121,19 @@ def as_text(plan: PrivacyPlan, statement: dict) -> str:
             f"{statement['repeated_steps']} of the steps were run again after an interruption and "
             "count twice."
         )
+    if statement["stopped_early_after"] is not None:
+        lines.append(
+            f"The run ended after {statement['stopped_early_after']} of the steps because of what "
+            "it had reached. When it ends thus depends on the data, and epsilon for the steps that "
+            "ran holds only for a number fixed beforehand; so this is the epsilon of all of them."
+        )
+    if statement["insecure_sampling_seed"] is not None:
+        lines.append(
+            "Who took part was decided by the number "
+            f"{statement['insecure_sampling_seed']}, given as --insecure_sampling_seed: this "
+            "epsilon does not hold for whoever knows this number."
+        )
+    lines += statement["notes"]
     lines += ["Not covered:", *(f"- {item}" for item in statement["not_covered"])]
     return _page(lines)
 
@@ -125,10 +150,10 @@ def not_private_text(unit: str) -> str:
 
 def _other_accountant(statement):
     if statement["accountant"] == "PLD":
-        return f" ({statement['epsilon_rdp']:.4g} by RDP)."
+        return f" ({rounding.up(statement['epsilon_rdp'])} by RDP)."
     if statement["epsilon_pld"] is None:
         return "; no better bound by PLD is known here."
-    return f" ({statement['epsilon_pld']:.4g} by PLD)."
+    return f" ({rounding.up(statement['epsilon_pld'])} by PLD)."
 
 
 def _sampling(plan, statement):

@@ -3,7 +3,7 @@
 Nothing here imports TensorFlow, and matplotlib only where a picture is drawn.
 """
 
-from tfpriv.runs import coins, seal, trajectory
+from tfpriv.runs import coins, sampling_key, seal, trajectory
 from tfpriv.runs.metrics import MetricsWriter, read_metrics
 from tfpriv.runs.plots import drawing, plot_metric, plot_run
 from tfpriv.runs.progress import Progress
@@ -25,6 +25,7 @@ __all__ = [
     "print_safely",
     "read_metrics",
     "return_to",
+    "sampling_key",
     "seal",
     "seconds_since_process_start",
     "trajectory",

@@ -1,7 +1,8 @@
-"""The coin flips of an audit: which canaries took part. Kept apart from the run directory.
+"""What an audit is to guess: which canaries and which examples took part. Kept apart from the run.
 
-Whoever knows them knows what the audit is to guess, and something about the training set, so they
-lie beside the run directory, readable by their owner only, and not in it.
+Whoever knows it knows something about the training set, so it lies beside the run directory,
+readable by its owner only, and not in it. With it lies the salt without which the hashes in the
+directory tell nothing.
 """
 
 import hashlib
@@ -12,6 +13,7 @@ import secrets
 
 import numpy as np
 
+from tfpriv import files
 from tfpriv.errors import UserError
 from tfpriv.runs import json_files
 
@@ -25,47 +27,56 @@ def path_of(run_path: str | os.PathLike) -> pathlib.Path:
 
 
 def refuse_left_over(run_path: str | os.PathLike) -> None:
-    """Refuses a new run where coins of another lie beside its directory.
+    """Refuses a new run where what an audit of another is to guess lies beside its directory.
 
     Raises:
-        UserError: if they do.
+        UserError: if it does.
     """
-    if path_of(run_path).exists():
-        raise _left_over(path_of(run_path))
+    path = path_of(run_path)
+    if path.exists() and not _has_nothing_to_guess(path):
+        raise UserError(
+            f"{path} holds the coin flips of another run; remove it, or give another --output_dir."
+        )
 
 
-def flip(run_path: str | os.PathLike, count: int) -> tuple[np.ndarray, str]:
+def flip(
+    run_path: str | os.PathLike, count: int, taken: np.ndarray | None = None
+) -> tuple[np.ndarray, str]:
     """Flips a fair coin for each canary and keeps the result.
 
     Args:
         run_path: The run directory.
-        count: The number of canaries.
+        count: The number of canaries, at least 0.
+        taken: [n] bool, which training examples a secret draw took; None where there was none.
 
     Returns:
-        [count] bool, and the commitment to them (SHA-256 of a salt and the coins) that may be made
+        [count] bool, and the commitment to what is kept (its SHA-256 under a salt) that may be made
         public.
 
     Raises:
         UserError: if the file is there already or cannot be written.
     """
+    refuse_left_over(run_path)
     path = path_of(run_path)
-    kept = {"salt": secrets.token_hex(_SALT_BYTES), "coins": f"{secrets.randbits(count):0{count}b}"}
+    kept = {
+        "salt": secrets.token_hex(_SALT_BYTES),
+        "coins": "".join(secrets.choice("01") for _ in range(count)),
+    }
+    if taken is not None:
+        kept["taken"] = "".join(map(str, taken.astype(int)))
     try:
-        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    except FileExistsError as error:
-        raise _left_over(path) from error
+        with files.replacing(path, owner_only=True) as temporary:
+            temporary.write_text(json.dumps(kept), encoding="utf-8")
     except OSError as error:
         raise UserError(
             f"the coin flips cannot be written to {path} ({error.strerror}); give an --output_dir "
             "in a folder where files may be made."
         ) from error
-    with os.fdopen(descriptor, "w", encoding="utf-8") as file:
-        json.dump(kept, file)
-    return _parsed(kept), _commitment(kept)
+    return _parsed(kept["coins"]), _commitment(kept)
 
 
 def read(run_path: str | os.PathLike, commitment: str) -> np.ndarray:
-    """Returns the coin flips of a run.
+    """Returns the coin flips of a run, [count] bool.
 
     Args:
         run_path: The run directory.
@@ -74,32 +85,61 @@ def read(run_path: str | os.PathLike, commitment: str) -> np.ndarray:
     Raises:
         UserError: if they are not there, or not those that were flipped.
     """
+    return _parsed(_read(run_path, commitment)["coins"])
+
+
+def read_taken(run_path: str | os.PathLike, commitment: str) -> np.ndarray | None:
+    """Returns the training examples that a secret draw took, [n] bool; None without such a draw.
+
+    Raises:
+        UserError: as `read` does.
+    """
+    taken = _read(run_path, commitment).get("taken")
+    return None if taken is None else _parsed(taken)
+
+
+def salted(run_path: str | os.PathLike, commitment: str, text: str) -> str:
+    """Returns the SHA-256 of a text under the run's salt, in hexadecimal.
+
+    Raises:
+        UserError: as `read` does.
+    """
+    return _hash(_read(run_path, commitment)["salt"], text)
+
+
+def _read(run_path, commitment):
     path = path_of(run_path)
     try:
         kept = json_files.read(path)
         if _commitment(kept) == commitment:
-            return _parsed(kept)
+            return kept
     except FileNotFoundError as error:
         raise UserError(
-            f"{path} is not there, which says which canaries took part; put it back beside the run "
-            "directory."
+            f"{path} is not there, which says what took part; put it back beside the run directory."
         ) from error
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
         pass
     raise UserError(
         f"{path} does not hold the coins that were flipped for this run; put the right file back."
     )
 
 
-def _left_over(path):
-    return UserError(
-        f"{path} holds the coin flips of another run; remove it, or give another --output_dir."
-    )
+def _has_nothing_to_guess(path):
+    """Says whether a file holds a salt alone, of a run that is no longer in its place."""
+    try:
+        kept = json_files.read(path)
+        return kept["coins"] == "" and "taken" not in kept
+    except (OSError, ValueError, KeyError, TypeError):
+        return False
 
 
-def _parsed(kept):
-    return np.array([coin == "1" for coin in kept["coins"]])
+def _parsed(coins):
+    return np.array([coin == "1" for coin in coins], bool)
 
 
 def _commitment(kept):
-    return hashlib.sha256(f"{kept['salt']} {kept['coins']}".encode()).hexdigest()
+    return _hash(kept["salt"], " ".join([kept["coins"], *filter(None, [kept.get("taken")])]))
+
+
+def _hash(salt, text):
+    return hashlib.sha256(f"{salt} {text}".encode()).hexdigest()

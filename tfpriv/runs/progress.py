@@ -8,6 +8,7 @@ import sys
 import time
 from typing import TextIO
 
+from tfpriv import rounding
 from tfpriv.runs.terminal import duration
 
 _BAR_FORMAT = "{unit} {n_fmt}/{total_fmt} |{bar}| {desc}"
@@ -117,7 +118,7 @@ class Progress:
             self._bar.set_description_str(state, refresh=True)
 
     def _state(self):
-        return [f"{name} {_short(v)}" for name, v in self._values.items() if v is not None]
+        return [f"{name} {_short(name, v)}" for name, v in self._values.items() if v is not None]
 
     def _pace(self):
         if not self._recent:
@@ -161,6 +162,8 @@ class _Forgiving:
             self._stream = None
 
 
-def _short(value):
+def _short(name, value):
     value = float(value)
+    if name == "epsilon":
+        return rounding.up(value)
     return f"{value:.3f}" if math.isfinite(value) and abs(value) < 100 else f"{value:.3g}"

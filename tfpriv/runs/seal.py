@@ -13,7 +13,15 @@ MEMBERS, SEAL = "members.json", "seal.json"
 _SEALED = ("config.json", MEMBERS, "privacy.json", "model.keras")
 
 
-def record_members(run: RunDirectory, members: Mapping, canaries: int) -> np.ndarray:
+def record_members(
+    run: RunDirectory,
+    members: Mapping,
+    canaries: int,
+    *,
+    data_sha256: str | None = None,
+    claims_privacy: bool = False,
+    taken: np.ndarray | None = None,
+) -> np.ndarray:
     """Writes members.json: what of the data took part, and what canaries were planted.
 
     A run that goes on has it already, and must have the same data: its earlier steps are accounted
@@ -23,6 +31,10 @@ def record_members(run: RunDirectory, members: Mapping, canaries: int) -> np.nda
         run: The run directory.
         members: What to write, besides the commitment to the canaries' coins.
         canaries: The number of canaries, for which coins are flipped.
+        data_sha256: The hash of the data set, in hexadecimal. It would tell whoever suspects an
+            example to be in a data set whether it is, so that a private run salts it.
+        claims_privacy: Whether the run is private.
+        taken: [n] bool, which training examples a secret draw took; None where there was none.
 
     Returns:
         The coins, [canaries] bool: which of the canaries take part.
@@ -33,20 +45,56 @@ def record_members(run: RunDirectory, members: Mapping, canaries: int) -> np.nda
     """
     if (run.path / MEMBERS).exists():
         recorded = read_members(run)
-        for name, value in json_files.plain(members).items():
-            if recorded.get(name) != value:
-                raise UserError(
-                    f"the data are not those that {run.path} began with ({name} in {MEMBERS} is "
-                    "another); give it the same data to go on, or start anew in another "
-                    "--output_dir."
-                )
+        _refuse_other_members(run, recorded, members)
+        if data_sha256 is not None:
+            _refuse_other_data(run, recorded, data_sha256)
         return coins.read(run.path, recorded["coins_sha256"]) if canaries else np.ones(0, bool)
     flipped = np.ones(0, bool)
     members = dict(members)
-    if canaries:
-        flipped, members["coins_sha256"] = coins.flip(run.path, canaries)
+    if canaries or claims_privacy:
+        flipped, commitment = coins.flip(run.path, canaries, taken)
+        members["coins_sha256"] = commitment
+    if claims_privacy and data_sha256 is not None:
+        members["salted_data_sha256"] = coins.salted(run.path, commitment, data_sha256)
+    elif data_sha256 is not None:
+        members["data_sha256"] = data_sha256
     json_files.write(run.path / MEMBERS, members)
     return flipped
+
+
+def is_data(run: RunDirectory, recorded: Mapping, data_sha256: str) -> bool:
+    """Says whether a data set is the one that a run was trained on.
+
+    Args:
+        run: The run directory.
+        recorded: What members.json holds.
+        data_sha256: The hash of the data set.
+
+    Raises:
+        UserError: if the hash is salted, and the salt is not there.
+    """
+    if "salted_data_sha256" not in recorded:
+        return recorded.get("data_sha256") == data_sha256
+    salted = coins.salted(run.path, recorded["coins_sha256"], data_sha256)
+    return recorded["salted_data_sha256"] == salted
+
+
+def _refuse_other_members(run, recorded, members):
+    for name, value in json_files.plain(members).items():
+        if recorded.get(name) != value:
+            raise _other_data(run, f"{name} in {MEMBERS} is another")
+
+
+def _refuse_other_data(run, recorded, data_sha256):
+    if not is_data(run, recorded, data_sha256):
+        raise _other_data(run, f"their hash in {MEMBERS} is another")
+
+
+def _other_data(run, how):
+    return UserError(
+        f"the data are not those that {run.path} began with ({how}); give it the same data to go "
+        "on, or start anew in another --output_dir."
+    )
 
 
 def read_members(run: RunDirectory) -> dict:

@@ -7,6 +7,8 @@ import textwrap
 from collections.abc import Iterable, Mapping
 from typing import TextIO
 
+from tfpriv import rounding
+
 WIDTH = 80
 HEIGHT = 23  # of 24, as the shell's prompt takes one.
 
@@ -89,7 +91,7 @@ def _results(summary):
         )
     add("largest error", "max_abs_error", "{:.2g}".format)
     add("sent", "bytes_sent", lambda count: f"{count / 1e6:,.1f} MB by all parties")
-    add("epsilon", "epsilon", lambda epsilon: f"{epsilon:.4g}{_conditions(summary)}")
+    add("epsilon", "epsilon", lambda epsilon: f"{rounding.up(epsilon)}{_conditions(summary)}")
     if time := _time(summary):
         rows.append(("time", ", ".join(time)))
     add("model", "model_parameters", "{:,} parameters".format)
@@ -111,11 +113,11 @@ def _conditions(summary):
     """Returns what an epsilon does not mean anything without."""
     text = ""
     if summary.get("delta") is not None:
-        text += f" at delta {summary['delta']:.4g}"
+        text += f" at delta {rounding.up(summary['delta'])}"
     if summary.get("privacy_unit") is not None:
         text += f", unit {summary['privacy_unit']}"
     if summary.get("epsilon_rdp") is not None:
-        text += f" (by RDP {summary['epsilon_rdp']:.4g})"
+        text += f" (by RDP {rounding.up(summary['epsilon_rdp'])})"
     return text
 
 

@@ -117,7 +117,11 @@ def evaluate(config: InferenceConfig) -> runs.RunDirectory:
     # First, as real parties cannot be connected once TensorFlow holds tensors.
     with connected(config.players, trusted_network=config.trusted_network) as parties:
         model, trained_on = load_model(config.model)
-        dataset = datasets.load(config.dataset or trained_on.get("dataset"), config.data_dir)
+        dataset = datasets.load(
+            config.dataset or trained_on.get("dataset"),
+            config.data_dir,
+            scaling=config.scaling or trained_on.get("scaling") or datasets.scaling.STANDARDIZED,
+        )
         features = datasets.features.read_by_model(trained_on)
         dataset = datasets.with_features(dataset, features, config.data_dir)
         features, labels = _examples(dataset, config.num_examples)

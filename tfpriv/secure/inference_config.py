@@ -5,6 +5,7 @@ import os
 import pathlib
 
 from tfpriv import settings
+from tfpriv.datasets import scaling
 from tfpriv.errors import UserError
 
 PROTOCOLS = ("aby3", "securenn")
@@ -18,6 +19,7 @@ class InferenceConfig:
     model: str | None = None
     dataset: str | None = None
     data_dir: str | None = None
+    scaling: str | None = None
     protocol: str = "aby3"
     num_examples: int | None = None
     batch_size: int = 32
@@ -30,7 +32,9 @@ class InferenceConfig:
         """Raises UserError if a value is missing, not among the choices or out of range."""
         if not self.model:
             raise UserError("--model is missing; give the directory of a run, or a .keras file.")
-        settings.check_choices(self, {"protocol": PROTOCOLS, "softmax": SOFTMAX})
+        settings.check_choices(
+            self, {"scaling": scaling.NAMES, "protocol": PROTOCOLS, "softmax": SOFTMAX}
+        )
         settings.check_at_least(self, {"num_examples": 1, "batch_size": 1})
         if not self.players:
             raise UserError(

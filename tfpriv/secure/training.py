@@ -3,6 +3,7 @@
 import dataclasses
 import math
 import statistics
+import sys
 import time
 
 import numpy as np
@@ -43,13 +44,13 @@ def run(config: SecureTrainingConfig) -> runs.RunDirectory:
     """
     tf.get_logger().setLevel("ERROR")
     with parties.connected(config.players, trusted_network=config.trusted_network) as them:
-        dataset = datasets.load(config.dataset, config.data_dir)
+        dataset = datasets.load(config.dataset, config.data_dir, scaling=config.scaling)
         task, model = training_task.build(config, dataset)
         with protocols.running(config.protocol, them) as prot:
             training_task.refuse_out_of_range(
                 task, model, fixed_point.largest_value(prot), is_private=config.is_private
             )
-            session = _Session(config, task, model, prot, them)
+            session = _Session(config, task, model, prot, them, dataset.preparation)
             with runs.RunDirectory.create(
                 config.output_dir,
                 dataclasses.asdict(config),
@@ -66,21 +67,26 @@ def run(config: SecureTrainingConfig) -> runs.RunDirectory:
 class _Session:
     """The secure run and the plain one beside it, step by step on the same batches."""
 
-    def __init__(self, config, task, model, prot, them):
+    def __init__(self, config, task, model, prot, them, preparation):
         if config.is_private:
             # For the training in the clear, too: an example that ruins it would end the run.
             task = private_training.cut_off(task)
         self._config = config
+        self._preparation = preparation
         self._task = task
         self._model = model
         self._prot = prot
         self._parties = them
         self._steps = _count_steps(config, len(task.train_features))
         self._plan = None
+        # Nothing of it is kept, as such a run cannot go on after an interruption.
+        self._origin = runs.sampling_key.origin_of(config)
         noise = 0.0
         if config.is_private:
             self._plan = plan = private_training.build_plan(config, task, self._steps)
             noise = plan.mechanism.noise_multiplier * plan.mechanism.clip_norm
+            for note in plan.warnings:
+                runs.print_safely(f"note: {note}", sys.stderr)
             self._secure = PrivateTraining(prot, task, model, config, plan, self._steps)
         else:
             self._secure = SharedTraining(prot, task, model, config)
@@ -152,7 +158,7 @@ class _Session:
 
     def _rows(self, step):
         if self._plan is not None:
-            return self._plan.participants(step, self._config.seed, 0)
+            return self._plan.participants(step, self._origin, 0)
         n, size = len(self._task.train_features), self._config.batch_size
         epoch, batch = divmod(step, n // size)
         order = np.random.default_rng((self._config.seed, _SHUFFLE_STREAM, epoch)).permutation(n)
@@ -189,6 +195,7 @@ class _Session:
             [self._steps],
             covered="the weights of all steps, which are all that the parties and others see",
             not_covered=(
+                *self._preparation,
                 "the client, who owns the examples and draws the batches",
                 "two servers that collude: what one server adds to the noise is no secret to it, "
                 "and the other two make up for one",
@@ -198,8 +205,8 @@ class _Session:
                 "probability is a millionth of delta",
                 "the training in the clear beside it, which is for comparison",
             ),
+            insecure_sampling_seed=self._config.insecure_sampling_seed,
         )
-        values["not_covered"].remove("the rounding of floating-point noise")
         directory.write_privacy(values, statement.as_text(self._plan, values))
         return {
             "epsilon": values["epsilon"],

@@ -3,6 +3,7 @@
 import dataclasses
 
 from tfpriv import settings
+from tfpriv.datasets import scaling
 from tfpriv.errors import UserError
 
 NETWORKS = ("logistic", "A", "B", "C", "D")
@@ -11,6 +12,7 @@ PROTOCOLS = ("aby3",)
 OUTCOMES = ("weights", "predictions")
 
 _CHOICES = {
+    "scaling": scaling.NAMES,
     "network": NETWORKS,
     "optimizer": OPTIMIZERS,
     "protocol": PROTOCOLS,
@@ -30,6 +32,7 @@ class SecureTrainingConfig:
 
     dataset: str = "mnist"
     data_dir: str | None = None
+    scaling: str | None = None
     network: str | None = None
     model: str | None = None
 
@@ -52,6 +55,7 @@ class SecureTrainingConfig:
 
     eval_every: int = 100
     seed: int = 0
+    insecure_sampling_seed: int | None = None
     output_dir: str | None = None
     resume: bool = False
 
@@ -59,6 +63,11 @@ class SecureTrainingConfig:
     def is_private(self) -> bool:
         """Whether noise is to be added."""
         return self.target_epsilon is not None or self.noise_multiplier is not None
+
+    @property
+    def claims_privacy(self) -> bool:
+        """Whether there is an epsilon; who takes part is then a secret."""
+        return self.is_private
 
     def complete(self) -> "SecureTrainingConfig":
         """Returns this config with every field that has a meaning filled in.
@@ -72,6 +81,8 @@ class SecureTrainingConfig:
         filled = settings.fill_in(self, {"momentum": ("optimizer", ("sgd",))}, {"momentum": 0.9})
         if self.network is None and self.model is None:
             filled["network"] = "A"
+        if self.scaling is None:
+            filled["scaling"] = scaling.default(is_private=self.claims_privacy)
         if self.learning_rate is None:
             filled["learning_rate"] = _LEARNING_RATES[self.optimizer]
         if self.is_private:
@@ -96,7 +107,7 @@ def _check_together(config):
     if config.target_epsilon is not None and config.noise_multiplier is not None:
         raise UserError("--target_epsilon and --noise_multiplier decide the same; give one.")
     if not config.is_private:
-        for name in ("clip_norm", "delta"):
+        for name in ("clip_norm", "delta", "insecure_sampling_seed"):
             if getattr(config, name) is not None:
                 raise UserError(
                     f"--{name}={getattr(config, name)} has no meaning without --target_epsilon or "
@@ -111,7 +122,15 @@ def _check_together(config):
 
 def _check_numbers(config):
     settings.check_at_least(
-        config, {"batch_size": 1, "epochs": 1, "max_steps": 1, "eval_every": 1, "seed": 0}
+        config,
+        {
+            "batch_size": 1,
+            "epochs": 1,
+            "max_steps": 1,
+            "eval_every": 1,
+            "seed": 0,
+            "insecure_sampling_seed": 0,
+        },
     )
     settings.check_positive(
         config, ("learning_rate", "clip_norm", "target_epsilon", "noise_multiplier")

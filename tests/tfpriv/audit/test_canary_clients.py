@@ -190,7 +190,7 @@ def test_what_cannot_be_audited_so_is_refused_with_what_can(without_noise, tmp_p
     text = coins.read_text()
     coins.unlink()
     try:
-        assert "which canaries took part" in refusal(without_noise, attack="canary_clients")
+        assert "which says what took part" in refusal(without_noise, attack="canary_clients")
     finally:
         coins.write_text(text)
 

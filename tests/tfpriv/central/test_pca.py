@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from tfpriv import privacy
+from tfpriv import noise, privacy
 from tfpriv.central import pca
 
 
@@ -20,7 +20,7 @@ def _unit(features):
     return rows / np.linalg.norm(rows, axis=1, keepdims=True)
 
 
-@pytest.mark.parametrize("noise_multiplier", [0.0, 1e-6])
+@pytest.mark.parametrize("noise_multiplier", [0.0, 1e-5])
 def test_components_are_numpys_of_the_matrix_without_noise(noise_multiplier):
     features = _examples()
     found = pca.private_components(features, 5, noise_multiplier)
@@ -52,18 +52,8 @@ def test_one_example_moves_the_upper_triangle_by_at_most_one(values):
         assert np.linalg.norm(moved) <= 1 + 1e-12
 
 
-def test_noise_is_symmetric_standard_normal_and_never_the_same():
-    noise = pca.symmetric_noise(300)
-    np.testing.assert_array_equal(noise, noise.T)
-    upper = noise[np.triu_indices(300)]
-    assert len(np.unique(upper)) > 0.99 * len(upper)
-    assert stats.kstest(upper, "norm").pvalue > 1e-4
-    assert stats.kstest(np.diag(noise), "norm").pvalue > 1e-4
-    assert not np.array_equal(noise, pca.symmetric_noise(300))
-
-
-def test_noise_has_the_scale_that_is_accounted_for(monkeypatch):
-    """The matrix that eigenvectors are taken of lies a noise of the multiplier off."""
+def _noised_matrix(monkeypatch, features, noise_multiplier):
+    """Returns the matrix that eigenvectors are taken of."""
     seen = []
     eigh = np.linalg.eigh
 
@@ -71,13 +61,36 @@ def test_noise_has_the_scale_that_is_accounted_for(monkeypatch):
         seen.append(matrix)
         return eigh(matrix)
 
-    monkeypatch.setattr(np.linalg, "eigh", spy)
+    with monkeypatch.context() as patch:
+        patch.setattr(np.linalg, "eigh", spy)
+        pca.private_components(features, 5, noise_multiplier)
+    return seen[0]
+
+
+def test_noise_is_symmetric_normal_and_never_the_same(monkeypatch):
+    features = np.zeros([5, 300], np.float32)
+    first, second = (_noised_matrix(monkeypatch, features, 1.0) for _ in range(2))
+    np.testing.assert_array_equal(first, first.T)
+    upper = first[np.triu_indices(300)]
+    assert len(np.unique(upper)) > 0.99 * len(upper)
+    assert stats.kstest(upper, "norm").pvalue > 1e-4
+    assert stats.kstest(np.diag(first), "norm").pvalue > 1e-4
+    assert not np.any(first == second)
+
+
+def test_noised_matrix_lies_on_the_grid_whatever_the_low_bits_of_the_moments(monkeypatch):
+    matrix = _noised_matrix(monkeypatch, _examples(), 3.0)
+    steps = matrix / noise.step_width(3.0, 78)
+    np.testing.assert_allclose(steps, np.rint(steps), atol=1e-5)
+
+
+def test_noise_has_the_scale_that_is_accounted_for(monkeypatch):
+    """The matrix that eigenvectors are taken of lies a noise of the multiplier off."""
     features = _examples(100, (20, 20))
-    pca.private_components(features, 5, 7.0)
-    (matrix,) = seen
+    matrix = _noised_matrix(monkeypatch, features, 7.0)
     np.testing.assert_array_equal(matrix, matrix.T)
-    noise = (matrix - pca.second_moments(features))[np.triu_indices(400)]
-    assert stats.kstest(noise / 7.0, "norm").pvalue > 1e-4
+    added = (matrix - pca.second_moments(features))[np.triu_indices(400)]
+    assert stats.kstest(added / 7.0, "norm").pvalue > 1e-4
     plan = privacy.PrivacyPlan(
         unit="example",
         sampler=privacy.build_sampler("poisson", 100, 10),

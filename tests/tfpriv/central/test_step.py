@@ -21,7 +21,7 @@ def _examples(count):
     return features, generator.integers(0, 40, count).astype(np.int32)
 
 
-def _step(mechanism, first_layers=()):
+def _step(mechanism, sampler=None, first_layers=()):
     tf.keras.utils.set_random_seed(2)
     model = tf.keras.Sequential(
         [
@@ -33,7 +33,7 @@ def _step(mechanism, first_layers=()):
     )
     plan = privacy.PrivacyPlan(
         unit="example",
-        sampler=privacy.PoissonSampler(population=1000, expected_size=EXPECTED_SIZE),
+        sampler=sampler or privacy.PoissonSampler(population=1000, expected_size=EXPECTED_SIZE),
         mechanism=mechanism,
         delta=1e-5,
     )
@@ -177,14 +177,11 @@ def test_step_goes_on_as_if_examples_that_fail_were_not_there(mechanism, flaws, 
     good = [row for row in range(8) if row not in flaws]
     ends = []
     for rows in (range(8), good):
-        model, step = _step(mechanism, [_Picky()])
-        draws = []
-
-        def fixed(size=1201, draws=draws):
-            draws.append(size)
-            return tf.zeros([size])
-
-        monkeypatch.setattr(step._noise, "next", lambda scale: fixed() * scale)
+        model, step = _step(mechanism, first_layers=[_Picky()])
+        size = _flat(model).size
+        monkeypatch.setattr(step._noise, "next", lambda size=size: np.zeros(size, np.int64))
+        if step._count_noise is not None:
+            monkeypatch.setattr(step._count_noise, "next", lambda: np.zeros(1, np.int64))
         rows = list(rows)
         features, labels = _flawed(*_examples(8), flaws)
         chunk = tuple(
@@ -198,10 +195,10 @@ def test_step_goes_on_as_if_examples_that_fail_were_not_there(mechanism, flaws, 
 
 
 def test_neither_noise_nor_weights_move_before_the_sum_is_there():
-    model, step = _step(MECHANISMS["gaussian"], [_Picky()])
+    model, step = _step(MECHANISMS["gaussian"], first_layers=[_Picky()])
     drawn = []
-    real = step._noise._uniform
-    step._noise._uniform = lambda: drawn.append(1) or real()
+    real = step._noise.next
+    step._noise.next = lambda: drawn.append(1) or real()
     features, labels = _flawed(*_examples(8), {5: 99.0})
     before = _flat(model)
     for _ in range(20):
@@ -218,6 +215,64 @@ def test_release_that_fails_is_not_taken_for_an_example_that_does(monkeypatch):
     def fail():
         raise RuntimeError("no noise")
 
-    monkeypatch.setattr(step._noise, "_uniform", fail)
+    monkeypatch.setattr(step._noise, "next", fail)
     with pytest.raises(tf.errors.OpError, match="no noise"):
         step([_chunk(range(8), np.ones(8))])
+
+
+def _release(means, seed):
+    """Returns where known noise takes the weights, from zero, for these sums over the expected."""
+    model, step = _step(MECHANISMS["gaussian"])
+    model.set_weights([np.zeros_like(w) for w in model.get_weights()])
+    generator = np.random.default_rng(seed)
+    drawn = generator.normal(size=12040) * 1e3
+    step._noise.next = lambda: np.rint(drawn).astype(np.int64)
+    means = [tf.constant(mean, tf.float32) for mean in means]
+    step._clipped_sum = lambda *_, scale: (means, tf.zeros([1]))
+    step([_chunk([0], [0])])
+    return np.concatenate([w.ravel() for w in model.get_weights()]), step._width * CLIP_NORM, drawn
+
+
+def test_a_step_is_a_function_of_noisy_whole_steps_whatever_the_low_bits_of_the_sum():
+    _, width, _ = _release([np.zeros([300, 40]), np.zeros([40])], 0)
+    generator = np.random.default_rng(1)
+    steps = generator.integers(-50, 50, 12040)
+    ends, sums = [], []
+    for _ in range(2):
+        mean = (width * (steps + generator.uniform(-0.49, 0.49, 12040))).astype(np.float32)
+        sums.append(mean)
+        end, _, drawn = _release([mean[:12000].reshape(300, 40), mean[12000:]], 2)
+        ends.append(end)
+    assert not np.any(sums[0] == sums[1])
+    assert ends[0].tobytes() == ends[1].tobytes()
+    np.testing.assert_allclose(-ends[0] / width, steps + np.rint(drawn), atol=1e-3)
+
+
+def test_noise_of_the_count_is_a_function_of_noisy_whole_steps():
+    _, step = _step(_adaptive())
+    width = 0.5 * step._count_noise.width
+    step._count_noise.next = lambda: np.array([7], np.int64)
+    released = {
+        float(step._count_with_noise(np.float32(part * width))) for part in (0.0, 0.3, -0.4)
+    }
+    assert released == {float(np.float32(7 * width))}
+
+
+@pytest.mark.parametrize("name", ["tree", "banded"])
+def test_restarted_noise_is_fresh(name):
+    sampler = privacy.ShuffledSampler(population=100, size=EXPECTED_SIZE)
+    mechanism = privacy.Tree(clip_norm=CLIP_NORM, noise_multiplier=NOISE_MULTIPLIER)
+    if name == "banded":
+        sampler = privacy.CyclicPoissonSampler(
+            population=100, expected_size=EXPECTED_SIZE, separation=4
+        )
+        mechanism = privacy.Banded(clip_norm=CLIP_NORM, noise_multiplier=NOISE_MULTIPLIER, bands=4)
+    model, step = _step(mechanism, sampler)
+    moves = []
+    for _ in range(2):
+        before = _flat(model)
+        step([_chunk([0], [0])])
+        moves.append(_flat(model) - before)
+        step.restart_noise()
+    assert moves[1].std() == pytest.approx(moves[0].std(), rel=0.05)
+    assert abs(np.corrcoef(*moves)[0, 1]) < 0.05

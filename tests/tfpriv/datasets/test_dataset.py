@@ -62,6 +62,7 @@ def test_label_of_text_out_of_range_is_refused_with_its_example(tiny):
             {"test_features": np.zeros((0, 1), np.float32), "test_labels": np.zeros(0, np.int32)},
             "test_features is empty",
         ),
+        ({"preparation": "by hand"}, "preparation is 'by hand'; give a tuple"),
         ({"train_clients": np.zeros(9, np.int32)}, "9 entries for 10"),
         ({"train_clients": np.zeros(10, np.int64)}, "int32 array"),
         ({"train_clients": np.full(10, -1, np.int32)}, r"train_clients\[0\] is -1"),
@@ -83,3 +84,7 @@ def test_regression_label_that_is_not_finite_is_refused_with_its_example(tiny):
     )
     with pytest.raises(UserError, match="train_labels of example 2 hold nan"):
         check(regression)
+
+
+def test_preparation_that_is_left_out_is_not_known(tiny):
+    assert tiny.preparation == ("how the data set was prepared before it was loaded",)

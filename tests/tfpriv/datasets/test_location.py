@@ -38,6 +38,11 @@ def test_location30_is_location30(location30):
     assert total == 269047
 
 
+def test_classes_found_among_all_persons_are_named(location30):
+    (sentence,) = location30.preparation
+    assert "classes" in sentence
+
+
 def test_split_keeps_the_proportions_of_the_classes(location30):
     train, test = np.bincount(location30.train_labels), np.bincount(location30.test_labels)
     assert (train + test).tolist() == _COUNTS

@@ -128,6 +128,7 @@ def test_client_that_cannot_be_read_is_named():
 
 
 _SOURCE = """
+import dataclasses
 import numpy as np
 from tfpriv.datasets import Dataset
 
@@ -137,6 +138,10 @@ def good():
         name="any", task="classification", num_classes=2,
         train_features=np.zeros((4, 3), np.float32), train_labels=np.array([0, 1, 0, 1], np.int32),
         test_features=np.zeros((2, 3), np.float32), test_labels=np.array([0, 1], np.int32))
+
+
+def prepared():
+    return dataclasses.replace(good(), preparation=("the mean of the ages",))
 
 
 def not_finite():
@@ -169,6 +174,18 @@ def test_function_that_returns_a_data_set_is_loaded_under_its_own_name(source):
     dataset = datasets.load(f"{source}:good")
     assert dataset.name == f"{source}:good"
     assert dataset.provenance == {f"{source}:good": {"source": "user"}}
+
+
+def test_own_data_say_themselves_how_they_were_prepared_or_it_is_not_known(source):
+    assert datasets.load(f"{source}:prepared").preparation == ("the mean of the ages",)
+    assert datasets.load(f"{source}:good", scaling="public").preparation == (
+        "how the data set was prepared before it was loaded",
+    )
+
+
+def test_classes_counted_in_client_data_are_named_as_a_statistic_of_the_examples():
+    _, counted = own.from_client_data("mine", _client_data(), _client_data()).preparation
+    assert counted.startswith("the number of classes")
 
 
 @pytest.mark.parametrize(

@@ -101,6 +101,11 @@ def test_labels_are_the_features_one_character_later(plays):
     np.testing.assert_array_equal(plays.train_features[:, 1:], plays.train_labels[:, :-1])
 
 
+def test_roles_read_from_a_whole_play_are_named(plays):
+    (sentence,) = plays.preparation
+    assert "roles" in sentence
+
+
 def test_a_client_is_one_role(plays):
     # Hamlet says more than anybody else.
     largest = int(np.argmax(np.bincount(plays.train_clients)))

@@ -17,6 +17,7 @@ from tfpriv.federated import process, runtime  # noqa: E402
 from tfpriv.federated.config import FederatedConfig  # noqa: E402
 from tfpriv.federated.examples import Examples  # noqa: E402
 from tfpriv.federated.local_model import LocalModel, build_local_model  # noqa: E402
+from tfpriv.federated.noise import NoiseFeed  # noqa: E402
 from tfpriv.federated.worker import Worker  # noqa: E402
 
 
@@ -25,6 +26,7 @@ class Trial:
 
     Attributes:
         state: The state of the process.
+        noise: The noise of its clients' updates.
         metrics: The metrics of the last round.
     """
 
@@ -32,6 +34,7 @@ class Trial:
         self.config = FederatedConfig(**flags).complete()
         self._process = build_process(self.config, local_model, plan)
         self.state = self._process.initialize()
+        self.noise = NoiseFeed(plan, sum(w.size for w in self.weights))
         if weights is not None:
             self.state = process.with_weights(self.state, weights)
         self.metrics = None
@@ -45,7 +48,7 @@ class Trial:
         """Runs a round over clients with these batches; returns how the weights have moved."""
         before = self.weights
         data = [tf.data.Dataset.from_tensors(np.asarray(b, np.int32)) for b in cohort]
-        output = self._process.next(self.state, data)
+        output = self._process.next(self.noise.into(self.state), data)
         self.state, self.metrics = output.state, output.metrics
         return [after - b for after, b in zip(self.weights, before, strict=True)]
 

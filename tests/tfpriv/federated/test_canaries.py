@@ -34,7 +34,7 @@ def _population(**flags):
     flags = {"num_clients": 3, "clients_per_round": 4, "audit_canaries": 5, **flags}
     config = FederatedConfig(**flags).complete()
     partition = Partition(indices=np.arange(12), offsets=np.array([0, 6, 9, 12]))
-    plan, population = trainer._plan(config, partition)
+    plan, population = trainer._plan(config, partition, config.seed)
     return config, plan, population
 
 
@@ -213,7 +213,7 @@ def test_a_run_with_canaries_keeps_its_models_and_its_coins_and_can_go_on(tmp_pa
     runs.seal.check(again)
 
     runs.coins.path_of(run.path).unlink()
-    with pytest.raises(UserError, match="which canaries took part"):
+    with pytest.raises(UserError, match="which says what took part"):
         _run(tmp_path / "run", **flags, resume=True)
 
 

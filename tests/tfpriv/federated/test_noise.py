@@ -1,4 +1,6 @@
-"""Tests of tfpriv.federated.noise, and that all noise of federated runs is drawn by it."""
+"""Tests of tfpriv.federated.noise, and that all noise of federated runs comes through it."""
+
+import collections
 
 import numpy as np
 import pytest
@@ -7,20 +9,25 @@ import tensorflow_federated as tff
 from scipy import stats
 
 from tfpriv import federated, privacy
-from tfpriv.federated import aggregation, noise, trainer
+from tfpriv.federated import noise, trainer
 from tfpriv.federated.checkpoints import Checkpoints
+from tfpriv.noise import build_count_noise, discrete_gaussian
 
 _CLIP = 0.5
 _NOISE = 1.5
 _EXPECTED = 40
 _NO_EXAMPLE = [[-1]]
 _CLIENT = {"privacy_unit": "client", "noise_multiplier": 1.0, "delta": 1e-3}
+_CLIENTS = ("gaussian", "adaptive", "tree")
 _FLAGS = {
     "gaussian": _CLIENT,
     "adaptive": {**_CLIENT, "mechanism": "adaptive", "noise_multiplier": 0.2},
     "tree": {**_CLIENT, "mechanism": "tree"},
     "example": {"privacy_unit": "example", "noise_multiplier": 1.0},
 }
+
+
+_State = collections.namedtuple("_State", ["aggregator"])
 
 
 def _plan(name, noise_multiplier=_NOISE, expected=_EXPECTED):
@@ -77,7 +84,7 @@ def _assert_nothing_shared(*draws):
 
 @pytest.fixture
 def secrets(monkeypatch):
-    """Collects the secrets of all noise that is made."""
+    """Collects the secrets of all noise that graphs draw."""
     collected = []
     make = noise.SecretNoise.__init__
 
@@ -98,20 +105,54 @@ def _forms(secret):
             yield (word % 2**64).to_bytes(8, order)
 
 
-def test_draws_are_standard_normal_and_no_other_scale():
-    values = noise.SecretNoise().draw([100, 1001]).numpy()
-    assert values.shape == (100, 1001) and values.dtype == np.float32
-    _assert_normal_at_no_other_scale(values.ravel(), 1.0)
+def _numbers(words, further):
+    """Runs the graph's map from words to numbers, with [levels, n, 2] further words at hand."""
+    ties = words >> 15 == discrete_gaussian.table_of().packed[words & np.uint32(2**15 - 1)] >> 15
+
+    @tf.function
+    def run():
+        return noise.to_numbers(tf.constant(words), lambda count: tf.constant(further[ties]))
+
+    return run().numpy(), int(ties.sum())
 
 
-def test_tail_of_the_draws_goes_on_where_23_bits_would_end():
-    words = np.random.default_rng(0).integers(0, 2**32, (3, 100_000), np.uint32)
-    words[0] %= 2**9
-    first, second = np.split(noise.box_muller(words).numpy().astype(np.float64), 2)
-    # The squared radius beyond one of 46 ln 2 is exponential.
-    beyond = first**2 + second**2 - 46 * np.log(2)
-    assert stats.kstest(beyond, "expon", args=(0, 2)).pvalue > 1e-4
-    assert np.sqrt(first**2 + second**2).max() > 6.5
+def test_graph_and_numpy_agree_on_what_words_stand_for_ties_among_them():
+    generator = np.random.default_rng(2)
+    shape = (discrete_gaussian.LEVELS, 20_000)
+    words = generator.integers(0, 2**32, shape, np.uint32)
+    further = generator.integers(0, 2**64, (*shape, 2), np.uint64)
+    table = discrete_gaussian.table_of()
+    tied = generator.random(shape) < 0.1
+    index = words & np.uint32(2**15 - 1)
+    words[tied] = (index | (table.packed[index] >> 15 << 15))[tied]
+    # Where the first 64 bits tie as well, and where the others do.
+    rest = table.rest[index]
+    for share, parts in ((0.3, slice(0, 1)), (0.05, slice(0, 2))):
+        same = tied & (generator.random(shape) < share)
+        further[same, parts] = rest[same, parts]
+    found, ties = _numbers(words, further)
+    assert ties > 5000
+    np.testing.assert_array_equal(found, discrete_gaussian.numbers(words, further, table))
+
+
+def test_draws_are_discrete_gaussian_of_the_unit_and_no_other_scale():
+    values = noise.SecretNoise().draw(100_001).numpy()
+    assert values.shape == (100_001,) and values.dtype == np.int64
+    _assert_normal_at_no_other_scale(values, discrete_gaussian.UNIT)
+
+
+def test_a_silo_s_sum_is_a_function_of_noisy_whole_steps_whatever_its_low_bits(monkeypatch):
+    source = noise.SecretNoise()
+    generator = np.random.default_rng(0)
+    drawn, steps = generator.integers(-1000, 1000, (2, 50))
+    monkeypatch.setattr(source, "draw", lambda size: tf.constant(drawn[:size]))
+    released = []
+    for _ in range(2):
+        total = np.float32(1e-7 * (steps + generator.uniform(-0.49, 0.49, 50)))
+        parts = source.added_to([tf.constant(total[:30].reshape(5, 6)), total[30:]], 1e-7)
+        released.append(np.concatenate([part.numpy().ravel() for part in parts]))
+    assert released[0].tobytes() == released[1].tobytes()
+    np.testing.assert_allclose(released[0] / 1e-7, steps + drawn, atol=1e-3)
 
 
 def test_draws_of_one_graph_and_of_a_loop_share_nothing():
@@ -119,8 +160,8 @@ def test_draws_of_one_graph_and_of_a_loop_share_nothing():
 
     @tf.function
     def draw():
-        looped = tf.map_fn(lambda _: source.draw([5000]), tf.range(2), tf.float32)
-        return source.draw([5000]), source.draw([5000]), looped[0], looped[1]
+        looped = tf.map_fn(lambda _: source.draw(5000), tf.range(2), tf.int64)
+        return source.draw(5000), source.draw(5000), looped[0], looped[1]
 
     tf.random.set_seed(1)
     first = draw()
@@ -136,18 +177,17 @@ def test_every_bit_of_the_secret_matters_even_where_the_public_part_is_the_same(
     public = tf.constant([5, 2**63 - 1, -7], tf.int64)
     monkeypatch.setattr(tf.raw_ops, "NonDeterministicInts", lambda **_: public)
     source = noise.SecretNoise()
-    before, again = (source.draw([5000]).numpy() for _ in range(2))
+    before, again = (source._words([5000], tf.uint32).numpy() for _ in range(2))
     assert np.array_equal(before, again)
     changed = (source._secret[word] % 2**64) ^ (1 << bit)
     source._secret[word] = changed - 2**64 * (changed >= 2**63)
-    after = source.draw([5000]).numpy()
+    after = source._words([5000], tf.uint32).numpy()
     if word == 1 and bit == 0:
         # The counter's lowest bit: the same stream, four words further on or back.
-        before, after = before[:2500], after[:2500]
         pairs = ((before[4:], after[:-4]), (before[:-4], after[4:]))
-        assert any(np.allclose(one, other, rtol=1e-4, atol=1e-5) for one, other in pairs)
+        assert any(np.array_equal(one, other) for one, other in pairs)
     else:
-        _assert_nothing_shared(before, after)
+        _assert_nothing_shared(before.astype(np.float64), after.astype(np.float64))
 
 
 def test_a_secret_has_192_bits_and_is_drawn_anew(secrets):
@@ -160,35 +200,20 @@ def test_a_secret_has_192_bits_and_is_drawn_anew(secrets):
         assert 40 < ones < 152
 
 
-def test_the_query_keeps_tfps_state_and_event():
-    query = noise.GaussianSumQuery(2.0, 3.0)
-    state = query.initial_global_state()
-    total = (tf.zeros([70, 70]), tf.ones([5000]))
-    (first, second), after, event = query.get_noised_result(total, state)
-    assert after == state
-    assert float(event.noise_multiplier) == 1.5
-    first, second = first.numpy().ravel(), second.numpy() - 1.0
-    for values in (first, second):
-        _assert_normal_at_no_other_scale(values, 3.0)
-    _assert_nothing_shared(first, second[:4900])
+def test_the_feed_hands_over_the_noise_of_the_adaptive_count_at_the_accounted_scale():
+    plan = _plan("adaptive")
+    feed = noise.NoiseFeed(plan, 1)
+    drawn = [feed.into(_State(collections.OrderedDict())).aggregator["noise"] for _ in range(2000)]
+    width = 0.5 * build_count_noise(plan.mechanism).width
+    _assert_normal_at_no_other_scale(width * np.array(drawn)[:, 1], 1.0)
 
 
-def test_the_noise_of_the_adaptive_clips_count_has_the_accounted_scale():
-    query = aggregation._sum_query(_plan("adaptive"), tff.types.to_type([(np.float32, [1])]))
-    state = query.initial_global_state()
-    nobody = query.initial_sample_state((tf.zeros([1]),))
-
-    @tf.function
-    def clips():
-        return tf.map_fn(
-            lambda _: query.get_noised_result(nobody, state)[1].sum_state.l2_norm_clip,
-            tf.range(2000),
-            tf.float32,
-        )
-
-    # C <- C exp(-eta (b + noise / expected - gamma)); nobody's count, moved by half, gives b = 1/2.
-    found = -np.log(clips().numpy() / _CLIP) / 0.2 * _EXPECTED
-    _assert_normal_at_no_other_scale(found, 1.0)
+@pytest.mark.parametrize(
+    "plan", [None, _plan("example"), _plan("gaussian", 0.0)], ids=["none", "silos", "noiseless"]
+)
+def test_the_feed_hands_nothing_over_where_a_plan_has_no_noise_over_clients(plan):
+    state = object()
+    assert noise.NoiseFeed(plan, 3).into(state) is state
 
 
 @pytest.mark.parametrize("name", _FLAGS)
@@ -228,26 +253,37 @@ def test_clients_of_a_round_share_nothing(worker, trial, wide_model):
     assert two.std() == pytest.approx(one.std() / 2**0.5, rel=0.05)
 
 
-@pytest.mark.parametrize("name", _FLAGS)
-def test_no_other_random_numbers_are_drawn_and_the_secret_stays_in_the_graph(
-    worker, unshared_trial, wide_model, secrets, name
-):
-    run = _trial(unshared_trial, wide_model, name)
-    assert len(secrets) == (2 if name == "adaptive" else 1)
-    _moved(run, name)
-    graphs = b"".join(
+def _graphs(run):
+    return b"".join(
         tff.framework.serialize_computation(c).SerializeToString()
         for c in (run._process.initialize, run._process.next)
     )
+
+
+def test_a_silo_draws_no_other_random_numbers_and_its_secret_stays_in_the_graph(
+    worker, unshared_trial, wide_model, secrets
+):
+    run = _trial(unshared_trial, wide_model, "example")
+    assert len(secrets) == 1
+    _moved(run, "example")
+    graphs = _graphs(run)
     # Those with a kernel that is seeded, by the user or by TensorFlow.
     for seeded in (b"RandomStandardNormal", b"RandomUniform", b"TruncatedNormal"):
         assert graphs.count(seeded) == graphs.count(b"Stateless" + seeded)
     assert b"StatelessRandomUniformFullIntV2" in graphs
     held = b"".join(np.asarray(leaf).tobytes() for leaf in tf.nest.flatten(run.state))
-    for secret in secrets:
-        # The search finds what is there.
-        assert b"".join((word % 2**64).to_bytes(8, "little") for word in secret) in graphs
-        assert not any(form in held for form in _forms(secret))
+    # The search finds what is there.
+    assert b"".join((word % 2**64).to_bytes(8, "little") for word in secrets[0]) in graphs
+    assert not any(form in held for form in _forms(secrets[0]))
+
+
+@pytest.mark.parametrize("name", _CLIENTS)
+def test_the_graphs_of_client_level_noise_draw_none(
+    worker, unshared_trial, wide_model, secrets, name
+):
+    run = _trial(unshared_trial, wide_model, name)
+    assert not secrets
+    assert b"Random" not in _graphs(run)
 
 
 def _run(path, name, **flags):
@@ -272,9 +308,34 @@ class _Stopped(Exception):
     pass
 
 
+@pytest.fixture
+def handed(monkeypatch):
+    """Collects the noise that rounds are handed."""
+    collected = []
+    into = noise.NoiseFeed.into
+
+    def collect(self, state):
+        state = into(self, state)
+        if self._sources:
+            collected.append(state.aggregator["noise"])
+        return state
+
+    monkeypatch.setattr(noise.NoiseFeed, "into", collect)
+    return collected
+
+
+def _kept_aggregators(run):
+    """Yields (name, value) of what the checkpoints keep of the aggregation."""
+    for path in run.checkpoints_path.glob("round_*/variables/variables.index"):
+        checkpoint = tf.train.load_checkpoint(str(path.with_suffix("")))
+        for name in checkpoint.get_variable_to_shape_map():
+            if "/aggregator/" in name:
+                yield name.split("/aggregator/")[1].split("/")[0], checkpoint.get_tensor(name)
+
+
 @pytest.mark.parametrize("name", _FLAGS)
-def test_a_run_directory_holds_no_secret_and_a_resumed_run_draws_other_noise(
-    tmp_path, monkeypatch, secrets, name
+def test_a_run_directory_holds_no_secret_and_no_noise_and_a_resumed_run_draws_other_noise(
+    tmp_path, monkeypatch, secrets, handed, name
 ):
     ends = []
     play = trainer._Session._round
@@ -299,9 +360,13 @@ def test_a_run_directory_holds_no_secret_and_a_resumed_run_draws_other_noise(
     monkeypatch.setattr(Checkpoints, "save", save)
     used = len(secrets)
     run = _run(tmp_path / "run", name, resume=True)
-    # The second stretch built everything anew.
-    assert len(secrets) == 2 * used > 0
-    assert len({word for secret in secrets for word in secret}) == 6 * used
+    if name == "example":
+        # The second stretch built everything anew.
+        assert len(secrets) == 2 * used > 0
+        assert len({word for secret in secrets for word in secret}) == 6 * used
+    else:
+        assert not secrets
+        assert len(handed) == 3
     # All clients take part, so that the round that ran twice differs by its noise alone; under
     # example-level privacy by its batches as well.
     assert [n for n, _ in ends] == [0, 1, 1]
@@ -314,3 +379,7 @@ def test_a_run_directory_holds_no_secret_and_a_resumed_run_draws_other_noise(
     for secret in secrets:
         for form in _forms(secret):
             assert not any(form in content for content in held)
+    if name != "example":
+        kept = list(_kept_aggregators(run))
+        assert {name for name, _ in kept} == {"clip_norm", "noise"}
+        assert all(np.size(value) == (name == "clip_norm") for name, value in kept)

@@ -3,6 +3,7 @@ import json
 
 import pytest
 
+from tfpriv import rounding
 from tfpriv.privacy import (
     AdaptiveGaussian,
     Banded,
@@ -66,7 +67,7 @@ def test_statement_is_strict_json_with_the_promised_keys(plan):
     assert set(described) == {
         *("private", "unit", "neighboring_relation", "sampler", "population", "expected_size"),
         *("mechanism", "noise_multiplier", "clip_norm", "release_noise_multiplier", "steps"),
-        *("repeated_steps", "delta"),
+        *("repeated_steps", "stopped_early_after", "insecure_sampling_seed", "delta", "notes"),
         *("epsilon", "accountant", "epsilon_pld", "epsilon_rdp", "event"),
         *("covered", "not_covered"),
     }
@@ -94,7 +95,8 @@ def test_no_noise_is_called_not_private_in_words(plan):
 def test_text_names_all_that_the_guarantee_rests_on(plan):
     described = describe(plan, not_covered=["the train metrics"])
     text = words(statement.as_text(plan, described))
-    assert f"({described['epsilon']:.4g}, 1e-05)-differential privacy for one {plan.unit}" in text
+    epsilon = rounding.up(described["epsilon"])
+    assert f"({epsilon}, 1e-05)-differential privacy for one {plan.unit}" in text
     assert f"by {described['accountant']}" in text
     assert plan.neighboring_relation in text
     assert "the released model" in text
@@ -121,7 +123,7 @@ def test_sampler_and_relation_are_told_in_words(plan, relation, sampling):
 def test_both_accountants_are_named_whichever_is_lesser():
     plan = PLANS[0]
     described = describe(plan)
-    assert f"by PLD ({described['epsilon_rdp']:.4g} by RDP)" in words(text_of(plan))
+    assert f"by PLD ({rounding.up(described['epsilon_rdp'])} by RDP)" in words(text_of(plan))
     # With thousands of likely steps and little noise, PLD's grid is too coarse to beat RDP.
     busy = dataclasses.replace(
         plan,
@@ -131,7 +133,7 @@ def test_both_accountants_are_named_whichever_is_lesser():
     described = statement.describe(busy, [100_000], covered="the model")
     assert described["epsilon"] == described["epsilon_rdp"] < described["epsilon_pld"]
     text = words(statement.as_text(busy, described))
-    assert f"by RDP ({described['epsilon_pld']:.4g} by PLD)" in text
+    assert f"by RDP ({rounding.up(described['epsilon_pld'])} by PLD)" in text
     assert "by RDP; no better bound by PLD" in words(text_of(PLANS[2]))
 
 
@@ -143,6 +145,34 @@ def test_mechanism_is_told_with_its_numbers():
     assert "follows the 0.5 quantile, from 0.1" in adaptive
     assert "on the sum (1.206) and on the count of clipped clients (6) together" in adaptive
     assert "each node of a tree over the steps" in words(text_of(PLANS[4]))
+
+
+def test_epsilon_is_never_printed_as_less_than_it_is():
+    """1.00045 is not 1, as a text that rounds to the nearest would say."""
+    described = {**describe(PLANS[0]), "epsilon": 1.00045, "epsilon_rdp": 1.12341}
+    text = words(statement.as_text(PLANS[0], described))
+    assert "(1.001, 1e-05)-differential privacy" in text and "exp(1.001)" in text
+    assert "1.124 by RDP" in text
+
+
+def test_number_that_decided_who_took_part_is_said_to_void_epsilon():
+    text = words(text_of(PLANS[0], insecure_sampling_seed=5))
+    assert "the number 5, given as --insecure_sampling_seed" in text
+    assert "does not hold for whoever knows this number" in text
+    assert "sampling key" not in text
+    assert "insecure" not in words(text_of(PLANS[0])) and "sampling key" in words(text_of(PLANS[0]))
+
+
+def test_run_that_a_result_ended_says_why_epsilon_is_of_all_steps():
+    text = words(text_of(PLANS[0], stopped_early_after=40))
+    assert "ended after 40 of the steps" in text and "only for a number fixed beforehand" in text
+
+
+@pytest.mark.parametrize("plan", PLANS[:-2])
+def test_delta_of_one_over_the_population_is_noted_in_every_statement(plan):
+    weak = dataclasses.replace(plan, delta=1 / plan.sampler.population)
+    assert "publishes one member outright would pass" in words(text_of(weak))
+    assert describe(weak)["notes"] and not describe(plan)["notes"]
 
 
 def test_repeated_steps_are_told():

@@ -50,9 +50,38 @@ def test_coins_of_another_run_are_not_written_over(run_path):
     np.testing.assert_array_equal(coins.read(run_path, commitment), flipped)
 
 
-def test_folder_that_is_not_there_is_refused(tmp_path):
+def test_folder_that_cannot_be_written_to_is_refused(tmp_path):
+    (tmp_path / "file").touch()
     with pytest.raises(UserError, match="cannot be written"):
-        coins.flip(tmp_path / "nowhere" / "run", 50)
+        coins.flip(tmp_path / "file" / "run", 50)
+
+
+def test_salt_without_anything_to_guess_gives_way_to_a_new_run(run_path):
+    coins.flip(run_path, 0)
+    coins.refuse_left_over(run_path)
+    _, commitment = coins.flip(run_path, 50)
+    assert len(coins.read(run_path, commitment)) == 50
+
+
+def test_who_was_taken_is_kept_and_never_written_over(run_path):
+    taken = np.arange(20) % 3 == 0
+    _, commitment = coins.flip(run_path, 0, taken)
+    np.testing.assert_array_equal(coins.read_taken(run_path, commitment), taken)
+    with pytest.raises(UserError, match="holds the coin flips of another run"):
+        coins.flip(run_path, 0)
+
+
+def test_run_without_a_secret_draw_has_nobody_taken(run_path):
+    _, commitment = coins.flip(run_path, 5)
+    assert coins.read_taken(run_path, commitment) is None
+
+
+def test_same_text_has_another_hash_under_the_salt_of_each_run(tmp_path):
+    hashes = set()
+    for number in range(5):
+        _, commitment = coins.flip(tmp_path / str(number), 0)
+        hashes.add(coins.salted(tmp_path / str(number), commitment, "the data"))
+    assert len(hashes) == 5
 
 
 def _turned(kept):

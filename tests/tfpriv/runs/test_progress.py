@@ -41,8 +41,8 @@ def test_without_a_terminal_there_is_a_line_a_tenth(clock):
             bar.update(step, accuracy=0.5 if step % 5 == 0 else None, epsilon=step / 50)
     lines = stream.getvalue().splitlines()
     assert len(lines) == 10
-    assert lines[0] == "round 10/100: accuracy 0.500, epsilon 0.200, 2 s/round, 3 min 00 s left"
-    assert lines[-1] == "round 100/100: accuracy 0.500, epsilon 2.000, 2 s/round"
+    assert lines[0] == "round 10/100: accuracy 0.500, epsilon 0.2, 2 s/round, 3 min 00 s left"
+    assert lines[-1] == "round 100/100: accuracy 0.500, epsilon 2, 2 s/round"
     assert "\r" not in stream.getvalue()
 
 

@@ -111,3 +111,28 @@ def test_models_of_the_evaluations_are_sealed(run, change):
         path.write_bytes(b"")
     with pytest.raises(UserError, match=f"{path.name} was altered or removed"):
         seal.check(run)
+
+
+HASH = "0f" * 32
+
+
+@pytest.mark.parametrize("claims_privacy", [False, True])
+def test_data_are_recognized_and_others_refused(tmp_path, claims_privacy):
+    settings = {"data_sha256": HASH, "claims_privacy": claims_privacy}
+    with RunDirectory.create(tmp_path / "run", {}, program="test") as run:
+        for _ in range(2):
+            seal.record_members(run, {"train_examples": 10}, 0, **settings)
+        with pytest.raises(UserError, match=r"the data are not those that .* began with"):
+            seal.record_members(run, {"train_examples": 10}, 0, **{**settings, "data_sha256": "00"})
+    assert seal.is_data(run, seal.read_members(run), HASH)
+    assert not seal.is_data(run, seal.read_members(run), "00")
+
+
+def test_directory_of_a_private_run_does_not_tell_its_data(tmp_path):
+    """With the plain hash anybody could try whether a suspected data set is the one."""
+    recorded = []
+    for number in range(2):
+        with RunDirectory.create(tmp_path / str(number), {}, program="test") as run:
+            seal.record_members(run, {}, 0, data_sha256=HASH, claims_privacy=True)
+        recorded.append((run.path / "members.json").read_text())
+    assert recorded[0] != recorded[1] and HASH not in "".join(recorded)

@@ -46,7 +46,7 @@ def test_it_says_accuracy_epsilon_time_and_every_file(tmp_path, monkeypatch):
     assert lines[:6] == [
         "test accuracy  91.34%",
         "test loss      0.2987",
-        "epsilon        1.999 at delta 1e-05, unit client (by RDP 2.113)",
+        "epsilon        1.999 at delta 1e-05, unit client (by RDP 2.114)",
         "time           2 min 31 s, 100 rounds, 1.13 s a round",
         "model          199,210 parameters",
         "  What a client adds is hidden.",
