@@ -57,6 +57,19 @@ class Batches:
         return -(-number // self._granule) * self._granule
 
 
+def rows_of(values: np.ndarray, chunk: np.ndarray) -> np.ndarray:
+    """Returns the rows of a chunk, [width, ...], with zeros in the place of padding.
+
+    Args:
+        values: [n, ...], the features or labels of all members.
+        chunk: [width] member numbers, and behind them -1 for padding.
+    """
+    members = chunk[chunk >= 0]
+    rows = np.zeros((len(chunk), *values.shape[1:]), values.dtype)
+    rows[: len(members)] = values[members]
+    return rows
+
+
 def _capacity(sampler, steps):
     if sampler.name == "shuffled":
         return sampler.size

@@ -1,8 +1,10 @@
 """Our layer rules for TensorFlow Privacy's own models, through its layer registry."""
 
+import tensorflow as tf
 from tensorflow_privacy.privacy.fast_gradient_clipping import layer_registry
 
-from tfpriv.central.layer_rules import RULES
+from tfpriv.central.layer_rules import RULES, PerExample, are_sure
+from tfpriv.privacy import CLIP_NORMS
 
 
 def make_layer_registry() -> layer_registry.LayerRegistry:
@@ -39,7 +41,23 @@ def _registry_function(rule):
         return (
             list(tap.watched),
             tap.output,
-            lambda gradients: tap.per_example(gradients).squared_norms(),
+            lambda gradients: _squared_norms(tap.per_example(gradients)),
         )
 
     return compute
+
+
+def _squared_norms(rows: PerExample):
+    """Returns squared norms that are right for numbers of any size, float32 [batch]."""
+    squares, missing = rows.squared_norms()
+
+    def one(example):
+        total = tf.add_n([tf.reduce_sum(tf.square(part)) for part in rows.one(example)])
+        return tf.cast(total, tf.float32)
+
+    return tf.cond(
+        # Norms below the smallest clip are all the same.
+        tf.reduce_all(are_sure(squares, missing, CLIP_NORMS[0])),
+        lambda: squares,
+        lambda: tf.map_fn(one, tf.range(tf.size(squares)), fn_output_signature=tf.float32),
+    )

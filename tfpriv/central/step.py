@@ -1,5 +1,7 @@
 """One training step: the clipped sum over a batch, the noise, the optimizer."""
 
+import functools
+
 import numpy as np
 import tensorflow as tf
 
@@ -60,31 +62,58 @@ class PrivateStep:
         if self._noise is not None:
             self._noise.restart()
 
-    def __call__(self, chunks) -> np.ndarray:
-        """Takes a step.
+    def __call__(self, chunks) -> None:
+        """Takes a step, whatever is in the examples.
+
+        One whose gradient is not finite adds nothing, and nor does one on which an op of the model
+        fails; nothing is said of either, as that would tell who took part.
 
         Args:
-            chunks: (features, labels, present) each; `present` is 0 for padding and 1 elsewhere.
-
-        Returns:
-            The norms of the examples' gradients before clipping, over all chunks, padding among
-            them. Where one is not finite the step has ruined the weights.
+            chunks: (features, labels, present) each, NumPy arrays, at least one; `present` is 0 for
+                padding and 1 elsewhere.
         """
         if len(chunks) == 1:
-            return self._whole(*chunks[0]).numpy()
-        total, norms = None, []
-        for chunk in chunks:
-            sums, unclipped, chunk_norms = self._add_up(*chunk)
-            part = [*sums, unclipped]
-            total = part if total is None else [a + b for a, b in zip(total, part, strict=True)]
-            norms.append(chunk_norms.numpy())
-        self._apply(total[:-1], total[-1])
-        return np.concatenate(norms)
+            try:
+                # A tenth quicker than a call for the sums and one for the release.
+                self._whole(*chunks[0])
+                return
+            except tf.errors.OpError:
+                if not self._fails_on(*chunks[0]):
+                    # The release failed, perhaps halfway, and must not come twice.
+                    raise
+        total = functools.reduce(_added, (self._sum_of_readable(*chunk) for chunk in chunks))
+        self._apply(*total)
+
+    def _fails_on(self, features, labels, present):
+        try:
+            self._add_up(features, labels, present)
+        except tf.errors.OpError:
+            return True
+        return False
+
+    def _sum_of_readable(self, features, labels, present):
+        """Returns the sums over a chunk without the examples that an op of the model fails on."""
+        try:
+            return self._add_up(features, labels, present)
+        except tf.errors.OpError:
+            taken = np.flatnonzero(present)
+            if len(present) == 1 or not len(taken):
+                return [tf.zeros(v.shape) for v in self._weights], tf.zeros([])
+            # The model may fail on padding, too.
+            parts = np.array_split(taken, 2) if len(taken) == len(present) else [taken]
+            return functools.reduce(
+                _added,
+                (self._sum_of_readable(features[p], labels[p], present[p]) for p in parts),
+            )
 
     def _sum_and_release(self, features, labels, present):
-        sums, unclipped, norms = self._sum(features, labels, present)
-        self._release(sums, unclipped)
-        return norms
+        sums, unclipped = self._add_up(features, labels, present)
+        # Where an op of the sums fails, neither the noise nor any weight may have moved: all ops of
+        # that call come before, those of no output too, and then all of its outputs.
+        with tf.control_dependencies([unclipped.op]):
+            sums, unclipped = tf.nest.map_structure(tf.identity, (sums, unclipped))
+        with tf.control_dependencies([*sums, unclipped]):
+            self._release(sums, unclipped)
 
     def _sum(self, features, labels, present):
         sums, norms = self._clipped_sum(
@@ -92,7 +121,9 @@ class PrivateStep:
         )
         # A half less each, so that one example moves the sum by a half and not by one.
         within = tf.cast(norms <= self.clip_norm, tf.float32) - 0.5
-        return sums, tf.reduce_sum(present * within), norms
+        # What adds nothing to the other sums adds nothing here.
+        counted = tf.where(tf.math.is_nan(norms), 0.0, present * within)
+        return sums, tf.reduce_sum(counted)
 
     def _release(self, means, unclipped):
         """Adds the noise to the sums over the expected batch size, and applies them."""
@@ -124,6 +155,12 @@ class PrivateStep:
         share = unclipped / self._expected_size + 0.5
         factor = tf.exp(-mechanism.clip_learning_rate * (share - mechanism.target_quantile))
         self.clip_norm.assign(tf.clip_by_value(self.clip_norm * factor, *CLIP_NORMS))
+
+
+def _added(first, second):
+    """Adds the sums of two chunks."""
+    (sums, unclipped), (more, more_unclipped) = first, second
+    return [a + b for a, b in zip(sums, more, strict=True)], unclipped + more_unclipped
 
 
 class PlainStep:

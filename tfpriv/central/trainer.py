@@ -13,11 +13,12 @@ import tensorflow as tf
 
 from tfpriv import datasets, models, privacy, runs
 from tfpriv.central import pca
-from tfpriv.central.batches import Batches
+from tfpriv.central.batches import Batches, rows_of
 from tfpriv.central.checkpoints import Checkpoints
 from tfpriv.central.clipping import ClippedSum
 from tfpriv.central.config import CentralConfig
 from tfpriv.central.optimizers import build_optimizer
+from tfpriv.central.per_example import random_examples
 from tfpriv.central.step import PlainStep, PrivateStep
 from tfpriv.errors import UserError
 from tfpriv.models.messages import first_line
@@ -214,11 +215,11 @@ class _Session:
         if not config.is_private:
             self._step = PlainStep(model, self._optimizer, objective)
             return
-        with _failures("the first training examples"):
+        with _failures("random examples"):
             clipped_sum = ClippedSum(
                 model,
                 objective,
-                (self._features, self._labels),
+                random_examples(dataset),
                 per_layer=config.clipping == "per_layer",
             )
         self.notes += clipped_sum.notes
@@ -340,36 +341,32 @@ class _Session:
             steps_per_pass = self._plan.steps_per_pass
             if steps_per_pass and step % steps_per_pass == 0:
                 self._step.restart_noise()
-            chunks = self._batches.chunks(members)
-            with _failures(f"the training examples of step {step + 1}"):
-                norms = self._step([self._examples(chunk) for chunk in chunks])
-            self._check_finite(norms, np.concatenate([_rows(c) for c in chunks]), "gradient", step)
+            self._step([self._examples(chunk) for chunk in self._batches.chunks(members)])
         elif len(members):
             with _failures(f"the training examples of step {step + 1}"):
                 losses = self._step(self._features[members], self._labels[members])
-            self._check_finite(losses, members, "loss", step)
+            self._check_finite(losses, members, step)
         self._seconds.append(time.monotonic() - began)
         if self._first_step_at is None:
             self._first_step_at = runs.seconds_since_process_start()
 
     def _examples(self, chunk):
-        rows = _rows(chunk)
-        return self._features[rows], self._labels[rows], (chunk >= 0).astype(np.float32)
+        present = (chunk >= 0).astype(np.float32)
+        return rows_of(self._features, chunk), rows_of(self._labels, chunk), present
 
-    def _check_finite(self, values, members, what, step):
-        finite = np.isfinite(values)
-        if finite.all():
-            return
-        bad, all_of_them = np.unique(members[~finite]), np.unique(members)
-        if len(bad) > len(all_of_them) / 2:
+    def _check_finite(self, losses, members, step):
+        """Names an example whose loss is not finite; only without privacy, as it tells of it."""
+        bad = members[~np.isfinite(losses)]
+        if len(bad) > len(members) / 2:
             raise UserError(
-                f"training diverged: at step {step + 1} no {what} is finite for {len(bad)} of "
-                f"{len(all_of_them)} examples; lower --learning_rate."
+                f"training diverged: at step {step + 1} no loss is finite for {len(bad)} of "
+                f"{len(members)} examples; lower --learning_rate."
             )
-        raise UserError(
-            f"at step {step + 1} the {what} of training example {bad[0]} is not finite; look at "
-            "its values, which may be too large, or lower --learning_rate."
-        )
+        if len(bad):
+            raise UserError(
+                f"at step {step + 1} the loss of training example {bad[0]} is not finite; look at "
+                "its values, which may be too large, or lower --learning_rate."
+            )
 
     def _measure(self, done):
         with _failures("the test examples"):
@@ -389,14 +386,6 @@ class _Session:
 
     def _segments(self):
         return self._ledger.segments(self._plan.steps_per_pass)
-
-
-def _rows(chunk):
-    """Returns the examples of a chunk, with its first one, or example 0, in the place of padding.
-
-    What one of its own examples cannot make worse: nothing times infinity would ruin the sum.
-    """
-    return np.where(chunk >= 0, chunk, max(0, chunk[0]))
 
 
 @contextlib.contextmanager

@@ -7,6 +7,7 @@ import numpy as np
 import tensorflow as tf
 import tensorflow_federated as tff
 
+from tfpriv import norms
 from tfpriv.federated.noise import from_grid, to_grid
 from tfpriv.noise import build_count_noise, build_noise
 from tfpriv.privacy import CLIP_NORMS, AdaptiveGaussian, PrivacyPlan
@@ -100,8 +101,9 @@ def _private_mean(plan, update_type):
 
     @tff.tensorflow.computation(update_type, np.float32)
     def contribute(update, clip_norm):
-        clipped, norm = tf.clip_by_global_norm(tuple(update), clip_norm)
-        count = tf.where(norm <= clip_norm, count_steps, -count_steps)
+        clipped = norms.clip_by_global_norm(tuple(update), clip_norm)
+        is_within = norms.global_norm(tuple(update)) <= clip_norm
+        count = tf.where(is_within, count_steps, -count_steps)
         if plan.is_private:
             clipped = [to_grid(tensor, scaled(clip_norm)) for tensor in clipped]
         return tuple(clipped), tf.cast(count, tf.int64)

@@ -278,9 +278,10 @@ def finite_or_zeros(tensors):
 
 
 def _has_finite_norm(tensors):
-    """Says whether a clip can bound the tensors.
+    """Says whether an update is one that counts.
 
-    Of a NaN it makes a NaN, and so it does of finite numbers whose squares overflow.
+    No clip bounds a NaN or an infinity, and a client whose squares overflow, above 1e19, has
+    diverged: in a mean without a clip it would ruin the model.
     """
     return tf.math.is_finite(tf.linalg.global_norm(tensors))
 

@@ -5,6 +5,7 @@ import math
 import tensorflow as tf
 import tensorflow_federated as tff
 
+from tfpriv import norms
 from tfpriv.federated import client_work
 from tfpriv.federated.local_model import LocalModel
 from tfpriv.federated.noise import SecretNoise
@@ -22,7 +23,7 @@ def local_dp_sgd(
 
     Each batch's per-example gradients are clipped, summed, noised on a grid (see `tfpriv.noise`)
     and divided by the expected batch size. A batch without examples is noise alone, and still a
-    step.
+    step. An example whose gradient is not finite adds zero.
 
     Args:
         model: What clients train.
@@ -43,19 +44,19 @@ def local_dp_sgd(
         state = client_work.at_rate(state, rate_factor)
 
         def step(weights, state, batch):
-            features, labels = model.examples.rows(tf.maximum(batch, 0))
-
             def clipped_gradient(example):
-                feature, label, row = example
+                feature, label = example
                 gradient, _ = model.gradient(
                     weights, frozen, feature[tf.newaxis], label[tf.newaxis]
                 )
-                gradient, _ = client_work.finite_or_zeros(gradient)
-                gradient, _ = tf.clip_by_global_norm(gradient, clip_norm)
-                present = tf.cast(row >= 0, tf.float32)
-                return tuple(g * present for g in gradient)
+                is_finite = norms.is_finite(gradient)
+                # A clip of what is not finite means nothing, and times zero it is still NaN.
+                return tuple(
+                    tf.where(is_finite, g, tf.zeros_like(g))
+                    for g in norms.clip_by_global_norm(gradient, clip_norm)
+                )
 
-            clipped = tf.vectorized_map(clipped_gradient, (features, labels, batch))
+            clipped = tf.vectorized_map(clipped_gradient, model.read(batch))
             total = tuple(tf.reduce_sum(g, axis=0) for g in clipped)
             if noise is not None:
                 total = noise.added_to(total, width)

@@ -249,7 +249,7 @@ class _Session:
         return output.state, metrics
 
     def _train_metrics(self, measured, round_number):
-        if measured["left_out"] and not self._warned:
+        if measured["left_out"] and not self._warned and not self._config.is_private:
             self._warned = True
             runs.print_safely(
                 f"note: in round {round_number + 1} the updates of {measured['left_out']:.0f} "

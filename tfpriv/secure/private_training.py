@@ -5,6 +5,7 @@ Each step clips and sums them on shares, adds noise that the servers drew (see `
 reveals the noised sum, which the weights follow in the clear: that is post-processing.
 """
 
+import dataclasses
 import math
 
 import numpy as np
@@ -21,6 +22,7 @@ _OVERFLOW = 1e-6
 # The largest feature: images are scaled to [0, 1], tables to standard deviations.
 _LARGEST_FEATURE = {3: 1.0}
 _LARGEST_OTHER = 8.0
+_LARGEST_LABEL = 8.0
 
 
 def build_plan(config, task: Task, steps: int) -> PrivacyPlan:
@@ -37,6 +39,20 @@ def build_plan(config, task: Task, steps: int) -> PrivacyPlan:
     if config.target_epsilon is not None:
         plan = plan.calibrate(config.target_epsilon, steps)
     return plan
+
+
+def cut_off(task: Task) -> Task:
+    """Returns the task with training examples whose numbers lie in the range of fixed point.
+
+    Each example alone decides what becomes of it: numbers out of range go to its ends, and those
+    that are not finite to zero.
+    """
+    largest = _largest_feature(task)
+    return dataclasses.replace(
+        task,
+        train_features=_within(task.train_features, largest).numpy(),
+        train_labels=_within(task.train_labels, _LARGEST_LABEL).numpy(),
+    )
 
 
 class PrivateTraining:
@@ -74,8 +90,7 @@ class PrivateTraining:
         self._optimizer = optimizers.plain(self._model.trainable_weights, config)
         self._apply = tf.function(self._optimizer.apply)
         self._sums = tf.function(self.noised_sums, autograph=False)
-        rank = len(task.train_features.shape[1:])
-        self._largest_feature = _LARGEST_FEATURE.get(rank, _LARGEST_OTHER)
+        self._largest_feature = _largest_feature(task)
 
     def step(self, rows: np.ndarray, number: int) -> None:
         """Trains on a Poisson sample of the training examples; steps count from 1.
@@ -126,9 +141,8 @@ class PrivateTraining:
     def clipped_sums(self, features, labels, taken, weights) -> list:
         """Returns the sums before the noise, private and at twice the scale; see `noised_sums`."""
         prot = self._prot
-        largest = self._largest_feature
-        x = fixed_point.share(prot, _within(features, -largest, largest))
-        y = fixed_point.share(prot, _within(labels, -8.0, 8.0))
+        x = fixed_point.share(prot, _within(features, self._largest_feature))
+        y = fixed_point.share(prot, _within(labels, _LARGEST_LABEL))
         public = [fixed_point.publish(prot, weight) for weight in weights]
         own = backpropagation.by_layer(self._network, public)
         return clipping.clipped_sums(
@@ -161,9 +175,13 @@ def _filled(rows, capacity):
     return tf.constant(np.pad(rows, [(0, capacity - len(rows))] + [(0, 0)] * (rows.ndim - 1)))
 
 
-def _within(values, low, high):
+def _largest_feature(task):
+    return _LARGEST_FEATURE.get(len(task.train_features.shape[1:]), _LARGEST_OTHER)
+
+
+def _within(values, largest):
     finite = tf.where(tf.math.is_finite(values), values, tf.zeros_like(values))
-    return tf.clip_by_value(finite, low, high)
+    return tf.clip_by_value(finite, -largest, largest)
 
 
 def _reveal_exactly(prot, total):

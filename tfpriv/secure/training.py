@@ -47,7 +47,9 @@ def run(config: SecureTrainingConfig) -> runs.RunDirectory:
         dataset = datasets.load(config.dataset, config.data_dir, scaling=config.scaling)
         task, model = training_task.build(config, dataset)
         with protocols.running(config.protocol, them) as prot:
-            training_task.refuse_out_of_range(task, model, fixed_point.largest_value(prot))
+            training_task.refuse_out_of_range(
+                task, model, fixed_point.largest_value(prot), is_private=config.is_private
+            )
             session = _Session(config, task, model, prot, them, dataset.preparation)
             with runs.RunDirectory.create(
                 config.output_dir,
@@ -66,6 +68,9 @@ class _Session:
     """The secure run and the plain one beside it, step by step on the same batches."""
 
     def __init__(self, config, task, model, prot, them, preparation):
+        if config.is_private:
+            # For the training in the clear, too: an example that ruins it would end the run.
+            task = private_training.cut_off(task)
         self._config = config
         self._preparation = preparation
         self._task = task

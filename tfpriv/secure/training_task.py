@@ -97,18 +97,25 @@ def build(config, dataset: datasets.Dataset) -> tuple[Task, tf.keras.Model]:
     return task, model
 
 
-def refuse_out_of_range(task: Task, model: tf.keras.Model, bound: float) -> None:
+def refuse_out_of_range(
+    task: Task, model: tf.keras.Model, bound: float, *, is_private: bool
+) -> None:
     """Refuses numbers that fixed point cannot hold, before anything is shared.
 
     Args:
         task: The examples.
         model: The initial weights.
         bound: What every number must stay below in magnitude (see `fixed_point.largest_value`).
+        is_private: Whether training examples are protected. Then the client cuts off what is out of
+            range (see `PrivateTraining`), and no refusal may tell that an example is there.
 
     Raises:
         UserError: if a number is not finite or too large; the message names the example.
     """
-    for name in ("train_features", "train_labels", "test_features", "test_labels"):
+    names = ["test_features", "test_labels"]
+    if not is_private:
+        names = ["train_features", "train_labels", *names]
+    for name in names:
         array = getattr(task, name)
         good = np.abs(array) < bound  # False for NaN, too.
         if not good.all():

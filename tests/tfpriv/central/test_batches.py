@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from tfpriv.central.batches import Batches
+from tfpriv.central.batches import Batches, rows_of
 from tfpriv.privacy import PoissonSampler, ShuffledSampler
 
 SAMPLER = PoissonSampler(population=60_000, expected_size=256)
@@ -55,3 +55,12 @@ def test_no_chunk_is_wider_than_the_model_can_take():
 
 def test_shuffled_batches_have_one_size():
     assert Batches(ShuffledSampler(population=100, size=7), 50).capacity == 7
+
+
+def test_padding_reads_no_member():
+    values = np.full((5, 2, 3), np.nan, np.float32)
+    assert np.all(rows_of(values, np.array([-1, -1])) == 0)
+    values[3] = 7.0
+    rows = rows_of(values, np.array([3, -1, -1]))
+    assert rows.dtype == values.dtype and rows.shape == (3, 2, 3)
+    assert np.all(rows[0] == 7) and np.all(rows[1:] == 0)

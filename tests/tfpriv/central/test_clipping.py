@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from tfpriv import models
+from tfpriv import datasets, models
 from tfpriv.central.clipping import ClippedSum
+from tfpriv.central.per_example import PerExampleGradients, random_examples
 
 OBJECTIVE = models.Objective(task="classification")
 layers = tf.keras.layers
@@ -308,9 +309,67 @@ def test_dropout_draws_one_mask_for_the_norm_and_the_sum(batch):
         assert size == pytest.approx(min(0.01, norms[0]), rel=1e-4)
 
 
-def test_example_whose_gradient_is_not_finite_shows_in_its_norm(batch):
-    model = _built(FAST["stacked"], batch)
+@pytest.mark.parametrize("bad", [np.nan, np.inf, 3e38])
+@pytest.mark.parametrize("name", ["stacked", "convolutions", "own layer", "one by one"])
+@pytest.mark.parametrize("per_layer", [False, True])
+def test_example_whose_gradient_is_not_finite_adds_exactly_zero(
+    name, bad, per_layer, batch, monkeypatch
+):
+    if name == "one by one":
+        monkeypatch.setattr(PerExampleGradients, "_can_be_vectorized", lambda *_: False)
+        name = "own layer"
+    model = _built(FAST[name] if name in FAST else GENERAL[name][0], batch)
+    clipped_sum = ClippedSum(model, OBJECTIVE, batch, per_layer=per_layer)
+    for weight in model.trainable_weights:
+        weight.assign(10 * weight)  # With which 3e38 overflows.
     features = batch[0].copy()
-    features[5, 2] = np.nan
-    _, norms = _run(ClippedSum(model, OBJECTIVE, batch), (features, batch[1]), 0.7)
-    assert np.flatnonzero(~np.isfinite(norms)).tolist() == [5]
+    features[5] = bad
+    sums, norms = _run(clipped_sum, (features, batch[1]), 0.7)
+    others = np.delete(np.arange(8), 5)
+    wanted, _ = _run(clipped_sum, tuple(part[others] for part in batch), 0.7)
+    _assert_equal(sums, wanted)
+    assert np.flatnonzero(np.isnan(norms)).tolist() == [5]
+    sums, _ = _run(clipped_sum, (features[5:6], batch[1][5:6]), 0.7)
+    assert all(np.all(s == 0) for s in sums)
+
+
+def test_padding_counts_nothing_even_where_it_is_not_finite(batch):
+    model = _built(FAST["stacked"], batch)
+    clipped_sum = ClippedSum(model, OBJECTIVE, batch)
+    features = batch[0].copy()
+    features[5:] = np.nan
+    sums, norms = _run(clipped_sum, (features, batch[1]), 0.7, np.arange(8) < 5)
+    wanted, _ = _run(clipped_sum, tuple(part[:5] for part in batch), 0.7)
+    _assert_equal(sums, wanted)
+    assert np.all(norms[5:] == 0)
+
+
+@pytest.mark.parametrize("use_bias", [False, True])
+@pytest.mark.parametrize("clip_norm", [1.0, 1e-3])
+def test_dense_layer_at_inputs_of_1e19_stays_within_the_clip(use_bias, clip_norm):
+    """The squares of gradients of 1e-20 underflow, and those of the inputs nearly overflow."""
+    model = tf.keras.Sequential([layers.InputLayer((2,)), layers.Dense(3, use_bias=use_bias)])
+    generator = np.random.default_rng(0)
+    examples = generator.normal(size=(4, 2)).astype(np.float32), np.zeros(4, np.int32)
+    clipped_sum = ClippedSum(model, OBJECTIVE, examples)
+    model.layers[0].kernel.assign([[0, 0, 0], [0, -44.2, -200]])
+    example = np.array([[1e19, 1.0]], np.float32), np.zeros(1, np.int32)
+    sums, norms = _run(clipped_sum, example, clip_norm)
+    size = np.sqrt(sum(np.sum(np.square(s, dtype=np.float64)) for s in sums))
+    assert size == pytest.approx(min(clip_norm, norms[0]), rel=1e-5)
+    # In float32 the first class's probability is 1, and its gradient 0.
+    assert norms[0] == pytest.approx(1e19 * np.exp(-44.2), rel=1e-3)
+
+
+def test_fast_way_is_checked_on_no_example_that_it_is_not_given(batch):
+    """What is wrong with private examples must not show in how gradients are computed."""
+    model = _built(FAST["stacked"], batch)
+    dataset = datasets.Dataset(
+        name="hostile", task="classification", num_classes=4,
+        train_features=np.full((5, 6), np.nan, np.float32), train_labels=np.full(5, 9, np.int32),
+        test_features=batch[0], test_labels=batch[1],
+    )  # fmt: skip
+    features, labels = random_examples(dataset)
+    assert np.all(np.isfinite(features)) and features.shape[1:] == (6,)
+    assert labels.dtype == tf.int32 and np.all((labels.numpy() >= 0) & (labels.numpy() < 4))
+    assert ClippedSum(model, OBJECTIVE, (features, labels)).notes == ()

@@ -21,10 +21,15 @@ def _examples(count):
     return features, generator.integers(0, 40, count).astype(np.int32)
 
 
-def _step(mechanism, sampler=None):
+def _step(mechanism, sampler=None, first_layers=()):
     tf.keras.utils.set_random_seed(2)
     model = tf.keras.Sequential(
-        [tf.keras.layers.InputLayer(SHAPE), tf.keras.layers.Flatten(), tf.keras.layers.Dense(40)]
+        [
+            tf.keras.layers.InputLayer(SHAPE),
+            *first_layers,
+            tf.keras.layers.Flatten(),
+            tf.keras.layers.Dense(40),
+        ]
     )
     plan = privacy.PrivacyPlan(
         unit="example",
@@ -131,6 +136,88 @@ def test_noise_of_the_count_has_the_scale_that_is_accounted_for():
     assert stats.kstest(moves, "norm", args=(0, scale)).pvalue > 1e-4
     for factor in (2 / 3, 3 / 2):
         assert stats.kstest(moves, "norm", args=(0, factor * scale)).pvalue < 1e-3
+
+
+class _Picky(tf.keras.layers.Layer):
+    """Fails on an example whose first number is above 50, and on zeros as padding has them."""
+
+    def call(self, inputs):
+        first = inputs[:, 0, 0]
+        # Late, and of no output: only the order of whole calls keeps what follows from starting.
+        late = inputs
+        for _ in range(20):
+            late = tf.tanh(tf.linalg.matmul(tf.linalg.matmul(late, inputs, transpose_b=True), late))
+        tf.debugging.assert_less(first + 0.0 * tf.reduce_max(late), 50.0)
+        tf.debugging.assert_none_equal(first, 0.0)
+        return inputs
+
+
+def _flawed(features, labels, flaws):
+    """Examples that break in several ways, and those that do not, in one batch."""
+    features = features.copy()
+    for row, flaw in flaws.items():
+        features[row, 0, 0] = flaw
+    return features, labels
+
+
+@pytest.mark.parametrize("mechanism", MECHANISMS.values(), ids=MECHANISMS)
+@pytest.mark.parametrize(
+    "flaws",
+    [
+        {0: 99.0},
+        {2: np.nan},
+        {7: np.inf},
+        {1: 99.0, 3: np.nan, 4: 60.0},
+        dict.fromkeys(range(8), 99.0),
+    ],
+    ids=str,
+)
+@pytest.mark.parametrize("width", [8, 11])
+def test_step_goes_on_as_if_examples_that_fail_were_not_there(mechanism, flaws, width, monkeypatch):
+    good = [row for row in range(8) if row not in flaws]
+    ends = []
+    for rows in (range(8), good):
+        model, step = _step(mechanism, first_layers=[_Picky()])
+        size = _flat(model).size
+        monkeypatch.setattr(step._noise, "next", lambda size=size: np.zeros(size, np.int64))
+        if step._count_noise is not None:
+            monkeypatch.setattr(step._count_noise, "next", lambda: np.zeros(1, np.int64))
+        rows = list(rows)
+        features, labels = _flawed(*_examples(8), flaws)
+        chunk = tuple(
+            np.concatenate([part[rows], np.zeros((width - len(rows), *part.shape[1:]), part.dtype)])
+            for part in (features, labels, np.ones(8, np.float32))
+        )
+        step([chunk])
+        ends.append(np.append(_flat(model), step.clip_norm.numpy()))
+    np.testing.assert_allclose(*ends, rtol=1e-5, atol=1e-6)
+    assert np.all(np.isfinite(ends[0]))
+
+
+def test_neither_noise_nor_weights_move_before_the_sum_is_there():
+    model, step = _step(MECHANISMS["gaussian"], first_layers=[_Picky()])
+    drawn = []
+    real = step._noise.next
+    step._noise.next = lambda: drawn.append(1) or real()
+    features, labels = _flawed(*_examples(8), {5: 99.0})
+    before = _flat(model)
+    for _ in range(20):
+        with pytest.raises(tf.errors.InvalidArgumentError):
+            step._whole(features, labels, np.ones(8, np.float32))
+    assert np.array_equal(_flat(model), before) and not drawn
+    step([(features, labels, np.ones(8, np.float32))])
+    assert not np.array_equal(_flat(model), before) and len(drawn) == 1
+
+
+def test_release_that_fails_is_not_taken_for_an_example_that_does(monkeypatch):
+    _, step = _step(MECHANISMS["gaussian"])
+
+    def fail():
+        raise RuntimeError("no noise")
+
+    monkeypatch.setattr(step._noise, "next", fail)
+    with pytest.raises(tf.errors.OpError, match="no noise"):
+        step([_chunk(range(8), np.ones(8))])
 
 
 def _release(means, seed):

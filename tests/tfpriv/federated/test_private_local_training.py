@@ -74,7 +74,7 @@ def test_without_noise_it_is_the_loop_over_examples_clipped_one_by_one(silo, log
         np.testing.assert_allclose(found, w - w0, atol=1e-6)
 
 
-@pytest.mark.parametrize("row", range(4))
+@pytest.mark.parametrize("row", [0, 1, 2, 3, 6])
 def test_an_example_moves_a_step_by_no_more_than_the_clip(silo, logistic, row):
     moved = silo(logistic, 0.0, _START).round([[row]])
     norm = np.sqrt(sum((m**2).sum() for m in moved))
@@ -83,8 +83,8 @@ def test_an_example_moves_a_step_by_no_more_than_the_clip(silo, logistic, row):
         assert norm == pytest.approx(_RATE * _CLIP / _BATCH, abs=1e-6)
 
 
-@pytest.mark.parametrize("row", [4, 5, 6])
-def test_an_example_whose_gradient_has_no_finite_norm_contributes_nothing(silo, logistic, row):
+@pytest.mark.parametrize("row", [4, 5])
+def test_an_example_whose_gradient_is_not_finite_contributes_nothing(silo, logistic, row):
     alone = silo(logistic, 0.0, _START).round([[row]])
     assert all((m == 0).all() for m in alone)
     beside = silo(logistic, 0.0, _START).round([[0, row]])

@@ -7,7 +7,7 @@ from tfpriv.central.layer_rules.dense import dense
 from tfpriv.central.layer_rules.embedding import embedding
 from tfpriv.central.layer_rules.normalization import group_normalization, layer_normalization
 from tfpriv.central.layer_rules.recurrent import lstm
-from tfpriv.central.layer_rules.rule import Materialized, PerExample, Rule, Tap
+from tfpriv.central.layer_rules.rule import Materialized, PerExample, Rule, Tap, are_sure
 
 # By the layer's very type: a subclass may compute something else.
 RULES: dict[type, Rule] = {
@@ -21,4 +21,4 @@ RULES: dict[type, Rule] = {
     tf.keras.layers.LayerNormalization: layer_normalization,
 }
 
-__all__ = ["RULES", "Materialized", "PerExample", "Rule", "Tap"]
+__all__ = ["RULES", "Materialized", "PerExample", "Rule", "Tap", "are_sure"]

@@ -3,6 +3,7 @@
 import tensorflow as tf
 
 from tfpriv.central.layer_rules.rule import (
+    FLUSHED,
     Materialized,
     PerExample,
     Tap,
@@ -80,19 +81,24 @@ class _OuterProducts(PerExample):
     """An outer product of two vectors for each example, of which only the vectors are held."""
 
     def __init__(self, inputs, gradient, use_bias):
-        self._inputs, self._gradient, self._use_bias = inputs, gradient, use_bias
+        super().__init__([inputs, gradient])
+        self._use_bias = use_bias
 
     def squared_norms(self):
-        norms = squared_norms(self._inputs)
+        inputs, gradient = self._rows
+        left, right = squared_norms(inputs), squared_norms(gradient)
         if self._use_bias:
-            norms += 1.0
-        return norms * squared_norms(self._gradient)
+            left += 1.0
+        # What either lacks counts times the other.
+        lacking = gradient.shape[1] * left + inputs.shape[1] * right + 1.0
+        return left * right, FLUSHED * lacking
 
     def weighted_sum(self, weights):
-        weighted = self._gradient * weights[:, tf.newaxis]
-        sums = [tf.linalg.matmul(self._inputs, weighted, transpose_a=True)]
+        inputs, gradient = self._rows
+        weighted = gradient * weights[:, tf.newaxis]
+        sums = [tf.linalg.matmul(inputs, weighted, transpose_a=True)]
         if self._use_bias:
-            sums.append(tf.linalg.matvec(self._gradient, weights, transpose_a=True))
+            sums.append(tf.linalg.matvec(gradient, weights, transpose_a=True))
         return sums
 
 
@@ -103,19 +109,29 @@ class _PositionProducts(PerExample):
     """
 
     def __init__(self, inputs, gradient, use_bias, shape):
-        self._inputs, self._gradient, self._use_bias = inputs, gradient, use_bias
-        self._shape = shape
+        super().__init__([inputs, gradient])
+        self._use_bias, self._shape = use_bias, shape
 
     def squared_norms(self):
-        grams = tf.linalg.matmul(self._gradient, self._gradient, transpose_b=True)
-        products = grams * tf.linalg.matmul(self._inputs, self._inputs, transpose_b=True)
+        inputs, gradient = self._rows
+        right = tf.linalg.matmul(gradient, gradient, transpose_b=True)
+        left = tf.linalg.matmul(inputs, inputs, transpose_b=True)
+        products = right * left
         if self._use_bias:
-            products += grams
-        return tf.maximum(sum_of_products(products), 0.0)
+            products += right
+        # What an entry of either Gram matrix lacks counts times the other's, whose entries add up
+        # to no more than the number of positions times its trace.
+        positions, width, units = inputs.shape[1], inputs.shape[2], gradient.shape[2]
+        lacking = units * (tf.linalg.trace(left) + positions) + width * tf.linalg.trace(right)
+        return (
+            tf.maximum(sum_of_products(products), 0.0),
+            positions * FLUSHED * (lacking + positions),
+        )
 
     def weighted_sum(self, weights):
-        weighted = self._gradient * weights[:, tf.newaxis, tf.newaxis]
-        flat = [tf.reshape(t, [-1, t.shape[-1]]) for t in (self._inputs, weighted)]
+        inputs, gradient = self._rows
+        weighted = gradient * weights[:, tf.newaxis, tf.newaxis]
+        flat = [tf.reshape(t, [-1, t.shape[-1]]) for t in (inputs, weighted)]
         sums = [tf.reshape(tf.linalg.matmul(*flat, transpose_a=True), self._shape)]
         if self._use_bias:
             sums.append(tf.reduce_sum(flat[1], axis=0))

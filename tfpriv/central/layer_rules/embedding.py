@@ -2,7 +2,7 @@
 
 import tensorflow as tf
 
-from tfpriv.central.layer_rules.rule import PerExample, Tap, sum_of_products
+from tfpriv.central.layer_rules.rule import FLUSHED, PerExample, Tap, sum_of_products
 
 
 def embedding(layer, inputs, watch) -> Tap | None:
@@ -27,20 +27,27 @@ class _Looked(PerExample):
     """Gradients of the rows that each example looked up, of which some it looked up repeatedly."""
 
     def __init__(self, indices, gradient, num_rows):
-        self._indices, self._gradient, self._num_rows = indices, gradient, num_rows
+        super().__init__([indices, gradient])
+        self._num_rows = num_rows
 
     def squared_norms(self):
+        indices, gradient = self._rows
         # Gradients of the same row add up before their norm is taken.
-        same = self._indices[:, :, tf.newaxis] == self._indices[:, tf.newaxis, :]
-        products = tf.linalg.matmul(self._gradient, self._gradient, transpose_b=True)
-        return tf.maximum(sum_of_products(tf.where(same, products, 0.0)), 0.0)
+        same = indices[:, :, tf.newaxis] == indices[:, tf.newaxis, :]
+        products = tf.linalg.matmul(gradient, gradient, transpose_b=True)
+        positions, width = gradient.shape[1:]
+        return (
+            tf.maximum(sum_of_products(tf.where(same, products, 0.0)), 0.0),
+            tf.constant(positions**2 * width * FLUSHED),
+        )
 
     def weighted_sum(self, weights):
-        weighted = self._gradient * weights[:, tf.newaxis, tf.newaxis]
+        indices, gradient = self._rows
+        weighted = gradient * weights[:, tf.newaxis, tf.newaxis]
         return [
             tf.math.unsorted_segment_sum(
                 tf.reshape(weighted, [-1, weighted.shape[2]]),
-                tf.reshape(self._indices, [-1]),
+                tf.reshape(indices, [-1]),
                 self._num_rows,
             )
         ]

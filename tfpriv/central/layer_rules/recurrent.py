@@ -58,10 +58,15 @@ class _Both(PerExample):
     """The gradients of the kernel and the bias, and those of the recurrent kernel."""
 
     def __init__(self, inputs, states):
+        super().__init__([])
         self._inputs, self._states = inputs, states
 
+    def with_rows(self, change):
+        return _Both(self._inputs.with_rows(change), self._states.with_rows(change))
+
     def squared_norms(self):
-        return self._inputs.squared_norms() + self._states.squared_norms()
+        both = zip(self._inputs.squared_norms(), self._states.squared_norms(), strict=True)
+        return tuple(a + b for a, b in both)
 
     def weighted_sum(self, weights):
         kernel, *bias = self._inputs.weighted_sum(weights)

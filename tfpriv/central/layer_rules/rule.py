@@ -6,6 +6,7 @@ example's gradient and the clipped sum over examples; no second one is needed.
 """
 
 import abc
+import copy
 import dataclasses
 from collections.abc import Callable, Sequence
 
@@ -13,14 +14,28 @@ import tensorflow as tf
 
 # More than float32 loses in sums of a thousand products.
 _ROUNDING = 1e-5
+# What may be missing in a squared norm, as a share of it or of the squared clip.
+_NEGLIGIBLE = 1e-6
+# The smallest normal float32; processors that flush take what is below it for zero.
+FLUSHED = 2.0**-126
 
 
 class PerExample(abc.ABC):
     """The gradients of a layer's trainable weights, for each example of a batch."""
 
+    def __init__(self, rows: Sequence[tf.Tensor]):
+        """Takes the tensors of shape [batch, ...] that the gradients are computed from."""
+        self._rows = list(rows)
+
     @abc.abstractmethod
-    def squared_norms(self) -> tf.Tensor:
-        """Returns the squared L2 norm of each example's gradient, float32 [batch]."""
+    def squared_norms(self) -> tuple[tf.Tensor, tf.Tensor]:
+        """Returns the squared L2 norm of each example's gradient, and what may be missing in it.
+
+        Returns:
+            float32 [batch], in float32's own arithmetic: not finite if a gradient is not, or if its
+            squares overflow. And a bound on what the squares and products below the smallest normal
+            float32 would have added, float32 [batch] or a scalar; it need not be finite either.
+        """
 
     @abc.abstractmethod
     def weighted_sum(self, weights: tf.Tensor) -> list[tf.Tensor]:
@@ -33,24 +48,61 @@ class PerExample(abc.ABC):
             A tensor for each of the layer's trainable weights, in their order and shapes.
         """
 
+    def with_rows(self, change: Callable[[tf.Tensor], tf.Tensor]) -> "PerExample":
+        """Returns gradients that are computed from changed tensors.
+
+        Args:
+            change: What becomes of each tensor, [batch, ...] to [any batch, ...].
+        """
+        changed = copy.copy(self)
+        changed._rows = [change(tensor) for tensor in self._rows]
+        return changed
+
+    def kept(self, is_kept: tf.Tensor) -> "PerExample":
+        """Returns these gradients, with zeros in place of the examples not kept, NaN or not.
+
+        Args:
+            is_kept: bool [batch].
+        """
+
+        def keep(tensor):
+            by_row = tf.reshape(is_kept, [-1] + [1] * (tensor.shape.rank - 1))
+            return tf.where(by_row, tensor, tf.zeros_like(tensor))
+
+        return self.with_rows(keep)
+
+    def one(self, example: tf.Tensor) -> list[tf.Tensor]:
+        """Returns one example's gradient in float64, a tensor for each weight, in its shape.
+
+        Args:
+            example: Its number in the batch, a scalar integer.
+        """
+
+        def widen(tensor):
+            row = tf.gather(tensor, [example])
+            return tf.cast(row, tf.float64) if row.dtype.is_floating else row
+
+        return self.with_rows(widen).weighted_sum(tf.ones([1], tf.float64))
+
 
 class Materialized(PerExample):
     """Gradients that are held in memory, one tensor of shape [batch, ...] for each weight."""
 
     def __init__(self, gradients: Sequence[tf.Tensor], shapes: Sequence[tf.TensorShape] = ()):
         """Takes the gradients, and the weights' shapes where they differ from the gradients'."""
-        self._gradients = list(gradients)
+        super().__init__(gradients)
         self._shapes = list(shapes) or [g.shape[1:] for g in gradients]
 
-    def squared_norms(self) -> tf.Tensor:
+    def squared_norms(self) -> tuple[tf.Tensor, tf.Tensor]:
         """See `PerExample`."""
-        return tf.add_n([squared_norms(g) for g in self._gradients])
+        size = sum(g.shape[1:].num_elements() for g in self._rows)
+        return tf.add_n([squared_norms(g) for g in self._rows]), tf.constant(size * FLUSHED)
 
     def weighted_sum(self, weights: tf.Tensor) -> list[tf.Tensor]:
         """See `PerExample`."""
         return [
             tf.reshape(tf.linalg.matvec(flat(g), weights, transpose_a=True), shape)
-            for g, shape in zip(self._gradients, self._shapes, strict=True)
+            for g, shape in zip(self._rows, self._shapes, strict=True)
         ]
 
 
@@ -85,6 +137,18 @@ def squared_norms(values: tf.Tensor) -> tf.Tensor:
     """Returns the squared L2 norm of each row of [batch, ...], [batch]."""
     values = flat(values)
     return tf.reduce_sum(values * values, axis=1)
+
+
+def are_sure(squares: tf.Tensor, missing: tf.Tensor, clip_norm: tf.Tensor | float) -> tf.Tensor:
+    """Returns for which examples squared norms in float32 are right to clip by, bool [batch].
+
+    Args:
+        squares: float32 [batch], as of `PerExample.squared_norms`.
+        missing: The bound on what they lack, float32 [batch] or a scalar.
+        clip_norm: The clip. A norm so far below it that it is surely within need not be right.
+    """
+    enough = missing <= _NEGLIGIBLE * tf.maximum(squares, tf.square(clip_norm))
+    return enough & tf.math.is_finite(squares)
 
 
 def sum_of_products(products: tf.Tensor) -> tf.Tensor:

@@ -104,7 +104,7 @@ def test_rule_gives_the_layers_output_and_each_examples_gradient(name):
             tap = RULES[type(layer)](layer, inputs, tape.watch)
             loss = tf.reduce_sum(tap.output * factors)
         rows = tap.per_example(tape.gradient(loss, tap.watched))
-        return tap.output, rows.squared_norms(), rows.weighted_sum(tf.constant(weights))
+        return tap.output, rows.squared_norms()[0], rows.weighted_sum(tf.constant(weights))
 
     output, squared_norms, sums = by_rule(inputs)
     np.testing.assert_allclose(output, wanted, rtol=1e-4, atol=1e-5)
@@ -144,7 +144,7 @@ def test_norm_of_gradients_that_cancel_is_never_too_low(name):
     gradient = 1e3 * generator.normal(size=shape).astype(np.float32)
     gradient[:, -1] = 1e-3 - gradient[:, :-1].sum(axis=1)
     tap = RULES[type(layer)](layer, tf.constant(inputs), lambda tensor: None)
-    found = tap.per_example([tf.constant(gradient)]).squared_norms().numpy()
+    found = tap.per_example([tf.constant(gradient)]).squared_norms()[0].numpy()
     total = gradient.astype(np.float64).sum(axis=1)
     before = np.ones(len(inputs)) if name == "embedding" else None
     if before is None:
