@@ -143,10 +143,10 @@ class PrivacyPlan:
             trees = [n for n in segments if n]
             if max(trees) > self.sampler.steps_per_pass:
                 raise ValueError(f"a tree of {max(trees)} steps spans more than one pass.")
-            # Releases of a tree are Gaussian, and so are those of all trees together.
-            releases = sum(self.mechanism.event(n).count for n in trees)
+            # A tree is one Gaussian release, and so are all trees together.
+            moved = math.hypot(*map(self.mechanism.sensitivity, trees))
             return dp_accounting.SelfComposedDpEvent(
-                dp_accounting.GaussianDpEvent(noise_multiplier), releases
+                dp_accounting.GaussianDpEvent(noise_multiplier / moved), 1
             )
         gaussian = dp_accounting.GaussianDpEvent
         if isinstance(self.mechanism, Banded):
