@@ -16,7 +16,6 @@ post-processing of the Gaussian (see `discrete_gaussian`), and `width` pays for 
 
 import math
 from collections.abc import Sequence
-from fractions import Fraction
 
 import numpy as np
 
@@ -110,7 +109,7 @@ class TreeNoise:
         self._step += 1
         # The step completes a node at the level of its lowest set bit, over one of each below.
         level = (self._step & -self._step).bit_length() - 1
-        noise = self._sampler.draw(self._size, _fresh_variance(level))
+        noise = self._sampler.draw(self._size, factorization.tree_variance(level))
         replaced = self._nodes[:level]
         weights = (2.0 ** np.arange(1, level + 1) - 1) / (2.0 ** (level + 1) - 1)
         noise += np.rint((weights - 1) @ replaced).astype(np.int64)
@@ -120,15 +119,6 @@ class TreeNoise:
     def restart(self) -> None:
         """Starts a new tree; no number of the old one comes again."""
         self._step = 0
-
-
-def _fresh_variance(level):
-    """Returns the variance of z for a node of 2^level leaves, where its own noise has 1."""
-    variance = Fraction(1)
-    for height in range(1, level + 1):
-        own = Fraction(2**height, 2 ** (height + 1) - 1)
-        variance = own**2 + (1 - own) ** 2 * variance
-    return variance
 
 
 class BandedNoise:

@@ -11,6 +11,7 @@ from dp_accounting import pld, rdp
 from scipy import optimize
 
 from tfpriv.errors import UserError
+from tfpriv.privacy import subsets
 
 ADD_OR_REMOVE = dp_accounting.NeighboringRelation.ADD_OR_REMOVE_ONE
 REPLACE = dp_accounting.NeighboringRelation.REPLACE_ONE
@@ -34,8 +35,7 @@ class Epsilon:
     """The epsilon of one event at one delta, under two accountants.
 
     Attributes:
-        pld: By privacy loss distributions, the tighter; None if no bound by it is known for the
-            event.
+        pld: By privacy loss distributions, the tighter; None where its arithmetic has no bound.
         rdp: By Rényi differential privacy.
     """
 
@@ -81,10 +81,11 @@ def epsilon_rdp(
 
 
 def epsilon_pld(event: Event, delta: float, scale: float) -> float | None:
-    """Returns epsilon by privacy loss distributions (Doroshenko et al. 2022), add or remove one.
+    """Returns epsilon by privacy loss distributions (Doroshenko et al. 2022).
 
     Args:
-        event: What was released.
+        event: What was released: read for replacing one member if there are subsets of a fixed size
+            in it (see `tfpriv.privacy.subsets`), else for adding or removing one.
         delta: The probability left over, in (0, 1).
         scale: About how large epsilon is. Losses are rounded up to a multiple of
             max(1e-4, 1e-4 scale), which keeps the time to seconds and the result a bound.
@@ -97,17 +98,29 @@ def epsilon_pld(event: Event, delta: float, scale: float) -> float | None:
     rounding = _releases(event) * np.finfo(float).eps
     if scale > _LARGEST_PLD or delta <= 2 * rounding:
         return None
-    accountant = pld.PLDAccountant(
-        neighboring_relation=ADD_OR_REMOVE,
-        value_discretization_interval=1e-4 * max(1.0, scale),
-    )
-    epsilon = float(accountant.compose(event).get_epsilon(delta - rounding))
-    return epsilon if math.isfinite(epsilon) else None
+    interval = 1e-4 * max(1.0, scale)
+    if has_subsets(event):
+        loss = subsets.compose(parts(event), interval)
+        epsilon = loss.get_epsilon_for_delta(delta - rounding)
+    else:
+        accountant = pld.PLDAccountant(
+            neighboring_relation=ADD_OR_REMOVE, value_discretization_interval=interval
+        )
+        epsilon = accountant.compose(event).get_epsilon(delta - rounding)
+    return float(epsilon) if math.isfinite(epsilon) else None
 
 
 def parts(event: Event) -> list[dp_accounting.SelfComposedDpEvent]:
     """Returns the groups of equal releases in an event."""
     return event.events if isinstance(event, dp_accounting.ComposedDpEvent) else [event]
+
+
+def has_subsets(event: Event) -> bool:
+    """Returns whether there are releases of subsets of a fixed size in an event."""
+    return any(
+        isinstance(part.event, dp_accounting.SampledWithoutReplacementDpEvent)
+        for part in parts(event)
+    )
 
 
 def _releases(event):

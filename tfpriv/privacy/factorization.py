@@ -5,8 +5,10 @@ a lower-triangular Toeplitz matrix C, which is given by its first column; what t
 x + C^-1 z. With C the square root of the prefix-sum matrix, prefix sums have little error.
 """
 
+import functools
 import math
 from collections.abc import Sequence
+from fractions import Fraction
 
 import numpy as np
 from scipy import signal
@@ -63,3 +65,48 @@ def sensitivity(column: Sequence[float], separation: int) -> float:
     for start in range(0, len(column), separation):
         total[start:] += column[: len(column) - start]
     return math.sqrt(float(total @ total))
+
+
+@functools.cache
+def tree_variance(level: int) -> Fraction:
+    """Returns the variance of the fresh part of a node of 2^level leaves.
+
+    The unit is the variance of a node's own noise. A node's estimate weighs its own noise and the
+    sum of the two estimates below it by the inverse of their variances (Honaker 2015), so its own
+    by 2^level / (2^(level+1) - 1). The estimate on the left was released before. All the rest came
+    with the last leaf: a node's own noise and the fresh part of the node on the right.
+    """
+    if not level:
+        return Fraction(1)
+    own = Fraction(2**level, 2 ** (level + 1) - 1)
+    return own**2 + (1 - own) ** 2 * tree_variance(level - 1)
+
+
+@functools.cache
+def tree_sensitivity(steps: int) -> float:
+    """Returns by how much one leaf moves what a binary tree releases, with Honaker's estimates.
+
+    Each step releases the difference of two prefix sums. With noise A z over the steps, for the
+    nodes' own noise z, the result is the root of the largest diagonal entry of (A A^T)^-1. The
+    releases tell the estimates of the nodes that the sums are made of, and each of these is a fixed
+    combination of those that it replaces and a fresh part, independent of the others. A member's
+    own leaf completes a node of some level k, and moves its fresh part by 1. Then, a release at a
+    time, a node of a higher level h takes the place of the last one, of level k: it weighs that one
+    by (2^(k+1) - 1) / (2^(h+1) - 1), and its fresh part moves by what is left. Every sequence of
+    levels belongs to some leaf; the worst one counts.
+
+    Args:
+        steps: The number of leaves, at least 1.
+
+    Returns:
+        The L2 norm of the moves over the deviations of the fresh parts, at least 1, where a node's
+        own noise has a deviation of 1.
+    """
+    # The worst sum of squares up to a node, by its level.
+    worst = []
+    for level in range(steps.bit_length()):
+        variance = tree_variance(level)
+        replaced = (Fraction(2 ** (below + 1) - 1, 2 ** (level + 1) - 1) for below in range(level))
+        later = [sum_ + (1 - w) ** 2 / variance for sum_, w in zip(worst, replaced, strict=True)]
+        worst.append(max([1 / variance, *later]))
+    return math.sqrt(max(worst))

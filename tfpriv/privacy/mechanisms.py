@@ -6,9 +6,7 @@ standard deviation to that bound, for the whole release of a step.
 """
 
 import dataclasses
-import math
 
-import dp_accounting
 import numpy as np
 
 from tfpriv.errors import UserError
@@ -87,6 +85,7 @@ class AdaptiveGaussian:
 class Tree:
     """Gaussian noise correlated over steps by a binary tree (Kairouz et al. 2021, section 3).
 
+    The noise of a prefix sum is that of Honaker's estimates (see `tfpriv.noise.TreeNoise`).
     What is protected is every prefix sum of the steps since the tree was last started anew.
 
     Attributes:
@@ -103,16 +102,16 @@ class Tree:
     def __post_init__(self):
         _check(self.clip_norm, self.noise_multiplier)
 
-    def event(self, steps: int) -> dp_accounting.DpEvent:
-        """Returns the release of one tree of `steps` leaves, seen by a member in one leaf.
+    def sensitivity(self, steps: int) -> float:
+        """Returns by how much a member in one leaf moves what a tree releases.
 
-        A leaf adds to the nodes above it that are complete or pending: ceil(log2(steps + 1))
-        Gaussian releases (Kairouz et al. 2021, Theorem 4.1 and appendix D).
+        The unit is the clip over the deviation of a node's own noise. Nodes that are never released
+        but through Honaker's estimates do not count (see `factorization.tree_sensitivity`).
+
+        Args:
+            steps: The number of leaves, at least 1.
         """
-        depth = math.ceil(math.log2(steps + 1))
-        return dp_accounting.SelfComposedDpEvent(
-            dp_accounting.GaussianDpEvent(self.noise_multiplier), depth
-        )
+        return factorization.tree_sensitivity(steps)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

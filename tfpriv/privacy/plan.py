@@ -143,10 +143,10 @@ class PrivacyPlan:
             trees = [n for n in segments if n]
             if max(trees) > self.sampler.steps_per_pass:
                 raise ValueError(f"a tree of {max(trees)} steps spans more than one pass.")
-            # Releases of a tree are Gaussian, and so are those of all trees together.
-            releases = sum(self.mechanism.event(n).count for n in trees)
+            # A tree is one Gaussian release, and so are all trees together.
+            moved = math.hypot(*map(self.mechanism.sensitivity, trees))
             return dp_accounting.SelfComposedDpEvent(
-                dp_accounting.GaussianDpEvent(noise_multiplier), releases
+                dp_accounting.GaussianDpEvent(noise_multiplier / moved), 1
             )
         gaussian = dp_accounting.GaussianDpEvent
         if isinstance(self.mechanism, Banded):
@@ -195,13 +195,7 @@ class PrivacyPlan:
         event = self.event(segments)
         if isinstance(event, dp_accounting.NoOpDpEvent):
             return accounting.ZERO
-        if not _has_subsets(event):
-            return Epsilon(pld=accounting.epsilon_pld(event, self.delta, rdp), rdp=rdp)
-        # PLD has no bound for subsets. Its bound without amplification is one all the same.
-        plain = _unamplified(event)
-        plain_rdp = accounting.epsilon_rdp(plain, accounting.REPLACE, self.delta)
-        pld = accounting.epsilon_pld(plain, self.delta, plain_rdp)
-        return Epsilon(pld=pld if pld is not None and pld < rdp else None, rdp=rdp)
+        return Epsilon(pld=accounting.epsilon_pld(event, self.delta, rdp), rdp=rdp)
 
     def epsilon_rdp(self, segments: Sequence[int]) -> float:
         """Returns the epsilon by RDP alone, which is quicker: that of `epsilon(...).rdp`.
@@ -269,7 +263,7 @@ class PrivacyPlan:
         event = self.event(segments)
         if isinstance(event, dp_accounting.NoOpDpEvent):
             return 0.0
-        if _has_subsets(event):
+        if accounting.has_subsets(event):
             # The bound for subsets (Wang et al. 2019) can exceed the one without amplification.
             return min(
                 accounting.epsilon_rdp(release, accounting.REPLACE, self.delta, orders)
@@ -293,13 +287,6 @@ class PrivacyPlan:
     def _with_noise(self, noise_multiplier):
         mechanism = dataclasses.replace(self.mechanism, noise_multiplier=noise_multiplier)
         return dataclasses.replace(self, mechanism=mechanism)
-
-
-def _has_subsets(event):
-    return any(
-        isinstance(part.event, dp_accounting.SampledWithoutReplacementDpEvent)
-        for part in accounting.parts(event)
-    )
 
 
 def _unamplified(event):

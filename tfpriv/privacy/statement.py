@@ -152,7 +152,7 @@ def _other_accountant(statement):
     if statement["accountant"] == "PLD":
         return f" ({rounding.up(statement['epsilon_rdp'])} by RDP)."
     if statement["epsilon_pld"] is None:
-        return "; no better bound by PLD is known here."
+        return "; PLD has no bound for an epsilon so large or a delta so small."
     return f" ({rounding.up(statement['epsilon_pld'])} by PLD)."
 
 

@@ -1,6 +1,7 @@
 """Toeplitz factors against dense matrices, and sensitivity against all patterns of taking part."""
 
 import itertools
+import math
 
 import numpy as np
 import pytest
@@ -138,3 +139,38 @@ def test_separation_of_a_whole_pass_is_a_fixed_order():
 def test_separation_that_leaves_too_few_members_is_refused(separation):
     with pytest.raises(UserError, match=f"steps {separation} apart"):
         CyclicPoissonSampler(population=1000, expected_size=40, separation=separation)
+
+
+def released_by_tree(steps):
+    """A of the noise A z of the steps, [steps, nodes], for the nodes' own noise z."""
+    complete, prefixes = [], []
+    for step in range(1, steps + 1):
+        nodes = [(1, {("leaf", step): 1.0})]
+        complete.append(nodes[0])
+        while len(complete) > 1 and complete[-1][0] == complete[-2][0]:
+            (width, left), (_, right) = complete.pop(-2), complete.pop()
+            below = 2 * width / (2 * width - 1)
+            share = below / (1 + below)
+            node = {key: (1 - share) * weight for key, weight in (left | right).items()}
+            complete.append((2 * width, node | {(2 * width, step): share}))
+        total = {}
+        for _, node in complete:
+            total |= node
+        prefixes.append(total)
+    names = sorted({name for prefix in prefixes for name in prefix}, key=str)
+    sums = np.array([[prefix.get(name, 0.0) for name in names] for prefix in prefixes])
+    return np.diff(sums, axis=0, prepend=0)
+
+
+@pytest.mark.parametrize("steps", [*range(1, 34), 58, 63, 64, 65, 117, 127, 128, 234, 255])
+def test_tree_is_worth_what_its_prefix_sums_release(steps):
+    noise = released_by_tree(steps)
+    exact = math.sqrt(np.linalg.inv(noise @ noise.T).diagonal().max())
+    assert factorization.tree_sensitivity(steps) == pytest.approx(exact, rel=1e-9)
+
+
+def test_tree_is_worth_less_than_all_nodes_of_a_leaf():
+    assert factorization.tree_sensitivity(234) ** 2 == pytest.approx(6.87, abs=0.01)
+    assert factorization.tree_sensitivity(1) == 1
+    for steps in (2, 10, 100, 1000, 100_000):
+        assert factorization.tree_sensitivity(steps) ** 2 < steps.bit_length()

@@ -52,31 +52,6 @@ def test_too_little_noise_on_the_count_is_refused():
         adaptive(count_stddev=0.6)
 
 
-@pytest.mark.parametrize("leaf_count", [1, 2, 3, 4, 5, 7, 8, 9, 31, 32, 33, 100])
-def test_tree_counts_the_most_nodes_that_a_leaf_is_in(leaf_count):
-    # A node of height h covers 2^h leaves in a row, and is released when all of them are there.
-    nodes = [
-        range(start, start + 2**height)
-        for height in range(8)
-        for start in range(0, leaf_count, 2**height)
-        if start + 2**height <= leaf_count
-    ]
-    most = max(sum(leaf in node for node in nodes) for leaf in range(leaf_count))
-    assert Tree(clip_norm=1, noise_multiplier=1).event(leaf_count).count == most
-
-
-@pytest.mark.parametrize("steps", [1, 2, 3, 4, 7, 8, 15, 16, 17, 240, 1023, 1024, 100_000])
-def test_tree_is_worth_what_dp_accounting_says(steps):
-    relation = dp_accounting.NeighboringRelation.REPLACE_SPECIAL
-    theirs = dp_accounting.SingleEpochTreeAggregationDpEvent(2.5, steps)
-    ours = Tree(clip_norm=1, noise_multiplier=2.5).event(steps)
-    np.testing.assert_allclose(
-        rdp.RdpAccountant().compose(ours).rdp,
-        rdp.RdpAccountant(neighboring_relation=relation).compose(theirs).rdp,
-        rtol=1e-12,
-    )
-
-
 @pytest.mark.parametrize("build", [Gaussian, Tree, adaptive])
 @pytest.mark.parametrize(
     ("name", "value"),
