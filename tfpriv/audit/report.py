@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from tfpriv import runs
+from tfpriv import rounding, runs
 from tfpriv.audit import statistics
 from tfpriv.audit.config import AuditConfig
 from tfpriv.audit.statistics import Estimate
@@ -62,11 +62,13 @@ def judge(finding: Finding, epsilon: float | None) -> tuple[str, bool]:
         epsilon: What the run accounts for; None if it claims no privacy.
     """
     bound = finding.epsilon_lower_bound
-    claim = "the run claims no privacy" if epsilon is None else f"accounted {epsilon:.4g}"
+    claim = "the run claims no privacy"
+    if epsilon is not None:
+        claim = f"accounted {rounding.up(epsilon)}"
     if bound is None:
         return f"no lower bound on epsilon, as {finding.no_bound_because}; {claim}", False
     if epsilon is None:
-        return f"audited lower bound {bound:.4g}; {claim}", False
+        return f"audited lower bound {rounding.down(bound)}; {claim}", False
     audited, accounted = _told_apart(bound, epsilon)
     if bound > epsilon:
         return (
@@ -76,11 +78,14 @@ def judge(finding: Finding, epsilon: float | None) -> tuple[str, bool]:
     return f"audited lower bound {audited} <= accounted {accounted}", False
 
 
-def _told_apart(*values):
-    """Returns two numbers with 4 digits, or as many as it takes to see that they differ."""
+def _told_apart(bound, epsilon):
+    """Returns both with 4 digits, or as many as it takes to show which is larger.
+
+    The bound is rounded down and the accounted epsilon up, so that neither says too much.
+    """
     for digits in range(4, 18):
-        shown = [f"{value:.{digits}g}" for value in values]
-        if len(set(shown)) == len(set(values)):
+        shown = rounding.down(bound, digits), rounding.up(epsilon, digits)
+        if (bound > epsilon) == (float(shown[0]) > float(shown[1])):
             break
     return shown
 
@@ -161,7 +166,7 @@ def as_text(found: Mapping) -> str:
             f"{_shown(rate, '{:.1%}')} true ones"
         )
         if "epsilon" in result:
-            line += f"; epsilon at least {result['epsilon']:.3g}"
+            line += f"; epsilon at least {rounding.down(result['epsilon'], 3)}"
         lines.append(line)
     for name, result in found.get("estimates", {}).items():
         if result["epsilon_estimate"] is None:

@@ -40,6 +40,9 @@ def _finding(bound, **more):
             "the privacy claim is broken: audited lower bound 2.00004 > accounted 2",
             True,
         ),
+        # An accounted epsilon is rounded up, and a proved bound down.
+        (0.99996, 1.00045, "audited lower bound 0.9999 <= accounted 1.001", False),
+        (1.23456, None, "audited lower bound 1.234; the run claims no privacy", False),
         (3.5, None, "audited lower bound 3.5; the run claims no privacy", False),
         (None, 1.0, "no lower bound on epsilon, as it rains; accounted 1", False),
         (None, None, "no lower bound on epsilon, as it rains; the run claims no privacy", False),
