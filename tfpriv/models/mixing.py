@@ -51,8 +51,9 @@ def refuse_example_mixing(model: tf.keras.Model, batch_sizes: Sequence[int] = ()
     Batch normalization is found by its type, wherever it is nested. Layers of the user's own are
     found by what they do to random batches: some of the examples are changed, while the model
     repeats its random draws. The outputs of the others must stay, and have no gradient with respect
-    to the changed ones. Of any two examples, each is changed at least once while the other is not;
-    for the gradient in batches of the sizes that run, one random split and its reverse have to do.
+    to the changed ones. Of any two examples, each is changed at least once while the other is not.
+    For gradients in batches of the sizes that run, and for models of Keras's own layers alone, one
+    random split and its reverse have to do there.
 
     The model's variables and Python's and NumPy's generators are put back; TensorFlow's goes on
     from a fresh seed if it had one. What is not found: mixing in less than a tenth of the draws,
@@ -232,7 +233,11 @@ def _small_rounds(model, is_random):
 
 
 def _rounds_of(model, sizes):
-    return [_round(model, size, seed=size) for size in sizes]
+    rounds = [_round(model, size, seed=size) for size in sizes]
+    if is_unproved(model):
+        return rounds
+    # What Keras's own layers do shows at any size.
+    return [each.of_one_split() for each in rounds]
 
 
 def _round(model, size, seed):
