@@ -16,7 +16,7 @@ def refuse_batch_normalization(model: tf.keras.Model, why: str) -> None:
 
     Args:
         model: A model that has been built.
-        why: What is wrong with it, a clause after "which" or "whose".
+        why: What is wrong with it, a clause that begins with "which" or "whose".
 
     Raises:
         UserError: with the layer's name and the substitute.
@@ -67,9 +67,7 @@ def refuse_moving_state(model: tf.keras.Model) -> None:
     Raises:
         UserError: if the model keeps or tells what it reads; names the operation and what to do.
     """
-    refuse_batch_normalization(
-        model, "whose moving averages neither federated nor private training carries"
-    )
+    refuse_batch_normalization(model, "whose moving averages federated training does not carry")
     for traced in _traces(model):
         for effect in side_effects(traced, _generator_states(model)):
             raise UserError(_message(effect))
