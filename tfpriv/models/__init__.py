@@ -9,12 +9,15 @@ import importlib
 from tfpriv.models.catalog import NAMES, build, rebuild
 
 _HOMES = {
+    "FrozenState": "frozen_state",
+    "UNPROVED_MIXING": "mixing",
     "ModelInfo": "inspection",
     "Objective": "objective",
     "evaluate": "evaluation",
     "inspect": "inspection",
+    "is_unproved": "mixing",
     "random_direction": "directions",
-    "refuse_example_mixing": "restrictions",
+    "refuse_example_mixing": "mixing",
     "refuse_moving_state": "restrictions",
     "refuse_regularization": "restrictions",
     "save": "saving",

@@ -7,6 +7,7 @@ import tensorflow as tf
 
 from tfpriv.errors import UserError
 from tfpriv.models.messages import first_line
+from tfpriv.models.structure import is_keras, layers_of
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -79,28 +80,6 @@ def inspect(
             *_saving_notes(model),
         ),
     )
-
-
-def layers_of(model: tf.keras.Model) -> list[tf.keras.layers.Layer]:
-    """Returns all layers, also those inside nested models, wrappers and other layers."""
-    forget_dropout_masks(model)
-    return [
-        module
-        for module in model.submodules
-        if isinstance(module, tf.keras.layers.Layer)
-        and not isinstance(module, tf.keras.metrics.Metric)  # A model may hold those too.
-    ]
-
-
-def forget_dropout_masks(model: tf.keras.Model) -> None:
-    """Drops the masks that recurrent cells keep for each graph until their next call.
-
-    `model.submodules` fails at two of them.
-    """
-    for layer in model._flatten_layers():
-        if hasattr(layer, "reset_recurrent_dropout_mask"):
-            layer.reset_dropout_mask()
-            layer.reset_recurrent_dropout_mask()
 
 
 def random_batch(input_shape, input_dtype, batch_size: int, seed: int = 0) -> tf.Tensor:
@@ -320,7 +299,7 @@ def _unused_notes(unused):
 def _saving_notes(model):
     """Tries to describe the model as a file will; a run must not fail when it ends."""
     layers = [model, *layers_of(model)]
-    own = sorted({type(layer).__name__ for layer in layers if not _is_keras(type(layer))})
+    own = sorted({type(layer).__name__ for layer in layers if not is_keras(type(layer))})
     lambdas = [layer.name for layer in layers if isinstance(layer, tf.keras.layers.Lambda)]
     if not own and not lambdas:
         return
@@ -342,7 +321,3 @@ def _saving_notes(model):
             f"To load the saved model, give load_model safe_mode=False, as {', '.join(lambdas)} "
             "holds Python code."
         )
-
-
-def _is_keras(kind):
-    return kind.__module__.split(".")[0] == "keras"

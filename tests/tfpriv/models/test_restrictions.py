@@ -1,4 +1,4 @@
-import random
+import collections
 
 import numpy as np
 import pytest
@@ -11,392 +11,340 @@ layers = tf.keras.layers
 
 
 def sequential(*parts, shape=(6,)):
-    return tf.keras.Sequential([layers.InputLayer(shape), *parts, layers.Dense(3)])
-
-
-class Holder(tf.keras.Model):
-    def __init__(self):
-        super().__init__()
-        self.parts = {"a": [layers.Dense(4), layers.BatchNormalization(name="hidden_norm")]}
-
-    def call(self, batch):
-        for part in self.parts["a"]:
-            batch = part(batch)
-        return batch
-
-
-def built(model, shape=(6,)):
-    model(np.zeros((2, *shape), np.float32))
-    return model
-
-
-@pytest.mark.parametrize(
-    "model",
-    [
-        lambda: sequential(layers.BatchNormalization(name="hidden_norm")),
-        lambda: sequential(sequential(sequential(layers.BatchNormalization(name="hidden_norm")))),
-        lambda: sequential(layers.BatchNormalization(name="hidden_norm", synchronized=True)),
-        lambda: sequential(layers.experimental.SyncBatchNormalization(name="hidden_norm")),
-        lambda: sequential(
-            layers.TimeDistributed(layers.BatchNormalization(name="hidden_norm")), shape=(5, 2)
-        ),
-        lambda: built(Holder()),
-    ],
-    ids=["plain", "nested", "synchronized", "experimental", "TimeDistributed", "subclassed"],
-)
-@pytest.mark.parametrize("refuse", [models.refuse_example_mixing, models.refuse_moving_state])
-def test_batch_normalization_is_refused_wherever_it_is(model, refuse):
-    with pytest.raises(UserError, match=r"hidden_norm.*GroupNormalization or LayerNormalization"):
-        refuse(model())
+    return tf.keras.Sequential(
+        [layers.InputLayer(shape), *parts, layers.Flatten(), layers.Dense(3)]
+    )
 
 
 class Own(layers.Layer):
-    def __init__(self, function):
-        super().__init__()
-        self.function = function
+    """Does something with the batch and passes it on."""
+
+    def __init__(self, keep, in_graph=False, name="own"):
+        super().__init__(name=name)
+        self._keep = tf.function(keep) if in_graph else keep
 
     def call(self, batch, training=False):
-        return self.function(batch, training)
-
-
-def center(batch, training):
-    return batch - tf.reduce_mean(batch, axis=0)
-
-
-def center_in_training(batch, training):
-    return center(batch, training) if training else batch
-
-
-def center_without_gradient(batch, training):
-    return batch - tf.stop_gradient(tf.reduce_mean(batch, axis=0))
-
-
-@pytest.mark.parametrize("function", [center, center_in_training, center_without_gradient])
-@pytest.mark.parametrize("end", [(), (layers.Dense(3, "softmax"),)])
-def test_own_layer_that_mixes_examples_is_refused(function, end):
-    with pytest.raises(UserError, match="depend on the other examples of the batch"):
-        models.refuse_example_mixing(sequential(Own(function), *end))
-
-
-def test_mixing_is_found_behind_dropout_and_a_softmax():
-    model = tf.keras.Sequential(
-        [
-            layers.InputLayer((6,)),
-            Own(center_in_training),
-            layers.Dropout(0.5),
-            layers.Dense(3, "softmax"),
-        ]
-    )
-    with pytest.raises(UserError, match="depend on the other examples of the batch"):
-        models.refuse_example_mixing(model)
-
-
-@pytest.mark.parametrize("function", [center, center_in_training])
-def test_own_layer_that_mixes_text_is_refused(function):
-    model = sequential(layers.Embedding(3, 4), Own(function), layers.Flatten())
-    with pytest.raises(UserError, match="depend on the other examples of the batch"):
-        models.refuse_example_mixing(model)
-
-
-@pytest.mark.parametrize(
-    "parts",
-    [
-        (),
-        (layers.LayerNormalization(), layers.Dropout(0.5), layers.GaussianNoise(1.0)),
-        (layers.Dense(4), layers.GroupNormalization(2)),
-        (Own(lambda batch, training: batch + tf.random.normal(tf.shape(batch))),),
-        (layers.Embedding(3, 4), layers.Bidirectional(layers.LSTM(2))),
-    ],
-    ids=["dense", "dropout", "GroupNormalization", "always random", "LSTM"],
-)
-def test_model_that_looks_at_one_example_at_a_time_is_taken(parts):
-    model = sequential(*parts)
-    models.refuse_example_mixing(model)
-    models.refuse_moving_state(model)
-
-
-def tokens(*parts, head="glorot_uniform", dtype="int32"):
-    return tf.keras.Sequential(
-        [
-            layers.InputLayer((6,), dtype=dtype),
-            layers.Embedding(7, 4),
-            *parts,
-            layers.Flatten(),
-            layers.Dense(3, kernel_initializer=head),
-        ]
-    )
-
-
-def mixup(probability=1.0, weight=None):
-    def mix(batch, training):
-        if not training:
+        kept = self._keep(batch)
+        if kept is None:
             return batch
-        other = tf.gather(batch, tf.random.shuffle(tf.range(tf.shape(batch)[0])))
-        own = tf.random.uniform([]) if weight is None else weight
-        own = tf.where(tf.random.uniform([]) < probability, own, 1.0)
-        return own * batch + (1 - own) * other
-
-    return mix
+        return kept
 
 
-def roll(shift):
-    return lambda batch, training: batch + 0.5 * tf.roll(batch, shift, axis=0)
-
-
-@pytest.mark.parametrize(
-    "make",
-    [
-        lambda: tokens(layers.Dropout(0.1), Own(center_in_training)),
-        lambda: tokens(Own(mixup())),
-        lambda: tokens(Own(mixup(weight=0.7))),
-        lambda: sequential(layers.Dense(5), Own(mixup())),
-        lambda: sequential(layers.Dense(5), Own(mixup(0.5))),
-        lambda: sequential(layers.Dense(5), Own(mixup(weight=0.7))),
-        lambda: sequential(layers.Dense(5), Own(roll(2))),
-    ],
-    ids=[
-        "tokens dropout center",
-        "tokens mixup",
-        "tokens shuffle",
-        "mixup",
-        "rare mixup",
-        "shuffle",
-        "roll",
-    ],
-)
-def test_mixing_is_refused_at_every_seed(make):
-    for seed in range(10):
-        tf.keras.utils.set_random_seed(seed)
-        with pytest.raises(UserError, match="depend on the other examples of the batch"):
-            models.refuse_example_mixing(make())
-
-
-class OwnFunction(Own):
-    @tf.function
-    def call(self, batch, training=False):
-        return self.function(batch, training)
-
-
-class Gate(layers.Layer):
-    def build(self, shape):
-        self.gate = self.add_weight(name="gate", shape=(), initializer="zeros")
-
+class AddsMetric(layers.Layer):
     def call(self, batch):
-        return batch + self.gate * tf.reduce_mean(batch, axis=0)
+        self.add_metric(tf.reduce_sum(batch), name="seen", aggregation="mean")
+        return batch
 
 
-class Backwards(tf.keras.Model):
+class HoldsMetric(layers.Layer):
     def __init__(self):
         super().__init__()
-        self.head = layers.Dense(3, kernel_initializer="zeros")
+        self.seen = tf.keras.metrics.Mean(name="seen")
 
     def call(self, batch):
-        return self.head(tf.reverse(batch, [0]))
+        self.seen.update_state(batch)
+        return batch
 
 
-def blend_pairs(batch, training):
-    pairs = tf.reshape(batch, [-1, 2, batch.shape[1]])
-    return batch + tf.reshape(pairs[:, ::-1], tf.shape(batch))
+class Counts(layers.Layer):
+    def __init__(self, when):
+        super().__init__()
+        self._when = when
+
+    def build(self, shape):
+        self.calls = self.add_weight(name="calls", initializer="zeros", trainable=False)
+
+    def call(self, batch, training=False):
+        if training == self._when:
+            self.calls.assign_add(1.0)
+        return batch
 
 
-def blend_by(draw):
-    def blend(batch, training):
-        return center(batch, training) if training and draw() < 0.5 else batch
-
-    return blend
-
-
-def blend_by_generator():
-    generator = tf.random.Generator.from_seed(1)
-    return lambda batch, training: tf.where(
-        generator.uniform([]) < 0.5, center(batch, training), batch
-    )
+class AddsUpdate(Counts):
+    def call(self, batch, training=False):
+        self.add_update(self.calls.assign(tf.reduce_mean(batch)))
+        return batch
 
 
-def give_to_one(batch, training):
-    return batch + tf.one_hot(2, tf.shape(batch)[0])[:, None] * batch[5:6]
+class MovesItsKernel(layers.Layer):
+    def build(self, shape):
+        self.kernel = self.add_weight(name="kernel", shape=shape[1:])
+
+    def call(self, batch):
+        self.kernel.assign(batch[0])
+        return batch * self.kernel
+
+
+def hidden():
+    with tf.init_scope():
+        return tf.Variable(0.0, name="hidden")
+
+
+def writes_in_a_branch():
+    variable = hidden()
+
+    def keep(batch):
+        def write():
+            variable.assign(tf.reduce_sum(batch))
+            return batch
+
+        return tf.cond(tf.reduce_sum(batch) > 0, write, lambda: batch)
+
+    return keep
+
+
+def writes_in_a_loop():
+    variable = hidden()
+
+    def keep(batch):
+        def body(i):
+            variable.assign_add(tf.reduce_sum(batch))
+            return i + 1
+
+        with tf.control_dependencies([tf.while_loop(lambda i: i < 2, body, [0])[0]]):
+            return tf.identity(batch)
+
+    return keep
+
+
+def writes_in_the_gradient():
+    variable = hidden()
+
+    @tf.custom_gradient
+    def keep(batch):
+        def gradient(upstream):
+            variable.assign(tf.reduce_sum(upstream))
+            return upstream
+
+        return tf.identity(batch), gradient
+
+    return keep
+
+
+def scatters():
+    with tf.init_scope():
+        variable = tf.Variable(tf.zeros([3]), name="hidden")
+
+    def keep(batch):
+        variable.scatter_nd_add([[0]], batch[0, :1])
+
+    return keep
 
 
 @pytest.mark.parametrize(
     "make",
     [
-        lambda: sequential(Own(roll(8))),
-        lambda: sequential(Own(roll(6))),
-        lambda: sequential(Own(lambda batch, training: tf.cumsum(batch))),
-        lambda: sequential(Own(lambda batch, training: tf.cumsum(batch, reverse=True))),
-        lambda: sequential(Own(give_to_one)),
-        lambda: sequential(Own(blend_pairs)),
-        lambda: tokens(Own(lambda batch, training: batch - tf.reduce_max(batch, axis=0))),
-        lambda: tokens(Own(center), head="zeros"),
-        lambda: sequential(Gate()),
-        lambda: built(Backwards()),
-        lambda: sequential(layers.GaussianNoise(1.0), Own(center_without_gradient)),
-        lambda: tokens(layers.Dropout(0.5, seed=4), Own(center_in_training)),
-        lambda: tokens(Own(blend_by_generator()), layers.Dropout(0.5)),
-        lambda: tokens(OwnFunction(mixup(0.5))),
-        lambda: tokens(Own(blend_by(random.random))),
-        lambda: sequential(Own(blend_by(np.random.random))),
-        lambda: sequential(
-            layers.Conv2D(2, 3), Own(center_in_training), layers.Flatten(), shape=(8, 8, 1)
-        ),
-        lambda: sequential(layers.Reshape((1,)), Own(center), shape=()),
+        lambda: sequential(AddsMetric()),
+        lambda: sequential(sequential(AddsMetric())),
+        lambda: sequential(HoldsMetric()),
+        lambda: sequential(AddsUpdate(True)),
+        lambda: sequential(Counts(True)),
+        lambda: sequential(Counts(False)),
+        lambda: sequential(layers.TimeDistributed(MovesItsKernel()), shape=(5, 2)),
+        lambda: sequential(Own(writes_in_a_branch())),
+        lambda: sequential(Own(writes_in_a_loop())),
+        lambda: sequential(Own(writes_in_a_loop(), in_graph=True)),
+        lambda: sequential(layers.Dense(4), Own(writes_in_the_gradient())),
+        lambda: sequential(Own(scatters())),
     ],
     ids=[
-        "roll by the first size",
-        "roll by the second size",
-        "cumsum",
-        "reversed cumsum",
-        "one to one",
-        "pairs",
-        "maximum",
-        "zero head",
-        "zero gate",
-        "reversed batch",
-        "no gradient behind noise",
-        "seeded dropout",
-        "own generator",
-        "random tf.function",
-        "Python's generator",
-        "NumPy's generator",
-        "image",
-        "scalar",
+        "add_metric",
+        "nested add_metric",
+        "metric",
+        "add_update",
+        "in training",
+        "outside training",
+        "trainable weight",
+        "branch",
+        "loop",
+        "loop in a tf.function",
+        "custom gradient",
+        "scatter",
     ],
 )
-def test_hidden_mixing_is_refused(make):
-    tf.random.set_seed(None)
-    with pytest.raises(UserError, match="depend on the other examples of the batch"):
-        models.refuse_example_mixing(make())
+def test_write_to_a_variable_is_refused(make):
+    names = "calls|total|kernel|hidden"
+    with pytest.raises(UserError, match=rf"writes to the variable \S*({names}):0 \(\w+ in "):
+        models.refuse_moving_state(make())
 
 
-def attention():
-    inputs = tf.keras.Input((5, 4))
-    outputs = layers.MultiHeadAttention(2, 4, dropout=0.3)(inputs, inputs)
-    return tf.keras.Model(inputs, layers.Dense(3)(layers.Flatten()(outputs)))
+def fills_a_table():
+    with tf.init_scope():
+        table = tf.lookup.experimental.MutableHashTable(tf.int64, tf.float32, 0.0)
+
+    def keep(batch):
+        table.insert(tf.zeros([1], tf.int64), batch[0, :1])
+
+    return keep
 
 
-def softmax_below_the_maximum_of_the_batch(batch, training):
-    powers = tf.exp(batch - tf.reduce_max(batch))
-    return powers / tf.reduce_sum(powers, axis=-1, keepdims=True)
+def fills_a_queue():
+    with tf.init_scope():
+        queue = tf.queue.FIFOQueue(9, [tf.float32])
+
+    def keep(batch):
+        queue.enqueue(tf.reduce_sum(batch))
+
+    return keep
 
 
-def add_noise(batch, training):
-    return batch + tf.random.normal(tf.shape(batch))
+def fills_a_staging_area(batch):
+    tf.raw_ops.Stage(values=[batch])
 
 
-class BackAndForth(Backwards):
-    def call(self, batch):
-        return tf.reverse(super().call(batch), [0])
+def shows(batch):
+    tf.print(tf.reduce_sum(batch))
+
+
+def draws_from_an_own_generator():
+    generator = tf.random.Generator.from_seed(1)
+    return lambda batch: batch + generator.normal(tf.shape(batch))
+
+
+def writes_a_file(batch):
+    tf.io.write_file("seen", tf.strings.as_string(tf.reduce_sum(batch)))
 
 
 @pytest.mark.parametrize(
-    "make",
+    ("keep", "op"),
     [
-        lambda: sequential(layers.Dropout(0.5, seed=3), layers.GaussianNoise(1.0)),
-        lambda: sequential(
-            layers.Conv2D(4, 3), layers.SpatialDropout2D(0.4), layers.Flatten(), shape=(8, 8, 1)
-        ),
-        lambda: sequential(layers.RandomContrast(0.3), layers.Flatten(), shape=(8, 8, 3)),
-        lambda: tf.keras.Sequential(
-            [
-                layers.InputLayer((9,), dtype="int32"),
-                layers.Embedding(5, 4, mask_zero=True),
-                layers.LSTM(4, dropout=0.2, recurrent_dropout=0.2),
-                layers.Dense(3),
-            ]
-        ),
-        attention,
-        lambda: sequential(layers.Lambda(lambda batch: batch * tf.random.uniform([]))),
-        lambda: sequential(Own(softmax_below_the_maximum_of_the_batch)),
-        lambda: sequential(
-            layers.Rescaling(30.0), layers.Dense(4), Own(softmax_below_the_maximum_of_the_batch)
-        ),
-        lambda: sequential(Own(lambda batch, training: tf.nn.relu(batch - 100))),
-        lambda: tokens(head="zeros"),
-        lambda: built(BackAndForth()),
-        lambda: tokens(OwnFunction(add_noise)),
-        lambda: sequential(Own(lambda batch, training: batch * random.random())),
-        lambda: tokens(layers.Dropout(0.1), dtype="int64"),
-        lambda: tokens(dtype="float64"),
-        lambda: sequential(layers.Conv1D(4, 3), layers.GlobalMaxPool1D(), shape=(9, 2)),
-        lambda: sequential(layers.Conv2D(4, 3), layers.GlobalMaxPool2D(), shape=(None, None, 3)),
+        (fills_a_table(), "LookupTableInsertV2"),
+        (fills_a_queue(), "QueueEnqueueV2"),
+        (shows, "PrintV2"),
+        (writes_a_file, "WriteFile"),
+        (fills_a_staging_area, "Stage"),
     ],
-    ids=[
-        "seeded dropout",
-        "SpatialDropout",
-        "no gradient",
-        "recurrent dropout",
-        "attention",
-        "Lambda",
-        "rounding",
-        "rounding and no slope",
-        "dead",
-        "zero head",
-        "reversed twice",
-        "random tf.function",
-        "Python's generator",
-        "int64",
-        "float64",
-        "rank 3",
-        "free size",
-    ],
+    ids=["table", "queue", "print", "file", "staging area"],
 )
-def test_what_looks_like_mixing_is_taken(make):
-    tf.random.set_seed(None)
-    models.refuse_example_mixing(make())
+@pytest.mark.parametrize("in_graph", [False, True])
+def test_what_keeps_or_shows_the_data_otherwise_is_refused(keep, op, in_graph):
+    with pytest.raises(UserError, match=rf"\({op} in \S*/own/"):
+        models.refuse_moving_state(sequential(Own(keep, in_graph)))
 
 
-def test_search_for_mixing_leaves_weights_and_generators_as_they_were():
-    generator = tf.random.Generator.from_seed(1)
+def test_generator_of_the_users_own_is_refused():
+    with pytest.raises(UserError, match=r"writes to the variable .*\(RngReadAndSkip in .*own"):
+        models.refuse_moving_state(sequential(Own(draws_from_an_own_generator())))
 
-    def add_own_noise(batch, training):
-        return batch + generator.normal(tf.shape(batch))
 
-    dropout = layers.Dropout(0.5, seed=3)
-    model = sequential(dropout, Own(add_own_noise), Gate())
-    variables = [*model.variables, generator.state]
+@pytest.mark.parametrize("stateful", [False, True])
+def test_python_code_is_refused(stateful):
+    def keep(batch):
+        total = tf.numpy_function(np.sum, [batch], tf.float32, stateful=stateful)
+        return batch + tf.reshape(total, [])
 
-    def state():
-        return (
-            [variable.numpy().tolist() for variable in variables],
-            dropout._random_generator._seed,
-            random.getstate(),
-            np.random.get_state()[1:3],
-            tf.config.functions_run_eagerly(),
+    with pytest.raises(UserError, match=r"runs Python code \(PyFunc\w* in .*/own/"):
+        models.refuse_moving_state(sequential(Own(keep)))
+
+
+def test_eager_python_code_is_refused():
+    seen = []
+
+    def keep(batch):
+        tf.py_function(lambda values: seen.append(values.numpy()), [batch], [])
+
+    with pytest.raises(UserError, match=r"runs Python code \(EagerPyFunc in .*/own/"):
+        models.refuse_moving_state(sequential(Own(keep)))
+
+
+class KeepsInPython(layers.Layer):
+    def __init__(self, seen):
+        super().__init__(name="keeper")
+        self.seen = seen
+
+    def call(self, batch):
+        if isinstance(self.seen, dict):
+            self.seen["last"] = batch
+        elif isinstance(self.seen, list | collections.deque):
+            self.seen.append(tf.reduce_sum(batch))
+        else:
+            self.seen = batch
+        return batch
+
+
+@pytest.mark.parametrize("seen", [list, dict, collections.deque, type(None)])
+def test_layer_that_keeps_its_input_in_python_is_refused(seen):
+    with pytest.raises(UserError, match=r"Layer keeper .* in its attribute 'seen'"):
+        models.refuse_moving_state(sequential(KeepsInPython(seen())))
+
+
+def frozen(layer):
+    layer.trainable = False
+    return layer
+
+
+def looks_up():
+    with tf.init_scope():
+        pairs = tf.lookup.KeyValueTensorInitializer(
+            tf.range(2, dtype=tf.int64), tf.constant([1.0, 2.0])
         )
-
-    tf.random.set_seed(None)
-    before = state()
-    with pytest.raises(UserError):
-        models.refuse_example_mixing(model)
-    np.testing.assert_equal(state(), before)
-    assert tf.compat.v1.random.get_seed(None) == (None, None)
+        table = tf.lookup.StaticHashTable(pairs, 0.0)
+    return lambda batch: table.lookup(tf.cast(batch, tf.int64))
 
 
-def test_search_for_mixing_does_not_make_seeded_draws_repeat():
-    tf.keras.utils.set_random_seed(5)
-    draws = []
-    for _ in range(2):
-        models.refuse_example_mixing(sequential(layers.Dropout(0.5)))
-        draws.append(float(tf.random.uniform([])))
-    assert draws[0] != draws[1]
+def counts_in_a_loop(batch):
+    values = tf.TensorArray(tf.float32, size=3)
+    for i in tf.range(3):
+        values = values.write(i, batch)
+    tf.debugging.assert_all_finite(batch, "not finite")
+    return tf.reduce_sum(values.stack(), axis=0)
 
 
-def test_recurrent_dropout_leaves_a_model_whose_layers_can_be_listed():
-    model = tf.keras.Sequential([layers.InputLayer((9, 2)), layers.LSTM(4, recurrent_dropout=0.2)])
-    models.refuse_example_mixing(model)
-    assert any(isinstance(module, layers.LSTM) for module in model.submodules)
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: sequential(layers.LayerNormalization(), layers.Dropout(0.5)),
+        lambda: sequential(layers.Dropout(0.5, seed=1), layers.GaussianNoise(1.0)),
+        lambda: sequential(layers.Dense(4), layers.GroupNormalization(2)),
+        lambda: sequential(layers.Embedding(3, 4), layers.Bidirectional(layers.LSTM(2))),
+        lambda: sequential(
+            layers.Embedding(3, 4, mask_zero=True),
+            layers.LSTM(2, dropout=0.2, recurrent_dropout=0.2),
+        ),
+        lambda: sequential(layers.Embedding(3, 4), layers.GRU(2), frozen(layers.Dense(4))),
+        lambda: sequential(
+            layers.RandomFlip(),
+            layers.RandomRotation(0.1),
+            layers.RandomZoom(0.1),
+            layers.RandomTranslation(0.1, 0.1),
+            layers.RandomContrast(0.1),
+            layers.RandomBrightness(0.1),
+            layers.RandomCrop(6, 6),
+            layers.Conv2D(4, 3),
+            layers.SpatialDropout2D(0.4),
+            shape=(8, 8, 3),
+        ),
+        lambda: sequential(layers.Dense(4, activity_regularizer="l2")),
+        lambda: sequential(Own(looks_up())),
+        lambda: sequential(Own(counts_in_a_loop, in_graph=True)),
+        lambda: sequential(Own(lambda batch: batch + tf.random.normal(tf.shape(batch)))),
+        lambda: sequential(layers.Dense(4), layers.Lambda(lambda batch: tf.nn.dropout(batch, 0.5))),
+    ],
+    ids=[
+        "dropout",
+        "seeded dropout",
+        "GroupNormalization",
+        "LSTM",
+        "recurrent dropout",
+        "GRU, frozen",
+        "augmentation",
+        "regularizer",
+        "lookup",
+        "TensorArray",
+        "noise",
+        "Lambda",
+    ],
+)
+def test_model_that_keeps_nothing_is_taken(make):
+    models.refuse_moving_state(make())
 
 
-def test_draws_that_no_seed_repeats_are_refused_where_no_gradient_tells():
-    def add_foreign_noise(batch, training):
-        noise = tf.numpy_function(lambda: np.float32(random.SystemRandom().random()), [], "float32")
-        return batch + tf.reshape(noise, ())
-
-    models.refuse_example_mixing(sequential(Own(add_foreign_noise)))
-    with pytest.raises(UserError, match="random numbers that no seed repeats"):
-        models.refuse_example_mixing(tokens(Own(add_foreign_noise)))
-    with pytest.raises(UserError, match="depend on the other examples of the batch"):
-        models.refuse_example_mixing(sequential(Own(add_foreign_noise), Own(center)))
+def test_dropout_by_keras_generators_is_taken():
+    tf.keras.backend.experimental.enable_tf_random_generator()
+    try:
+        models.refuse_moving_state(sequential(layers.Dropout(0.5)))
+    finally:
+        tf.keras.backend.experimental.disable_tf_random_generator()
 
 
 @pytest.mark.parametrize("name", models.NAMES)
@@ -405,26 +353,18 @@ def test_named_models_suit_every_kind_of_training(name):
     if name == "char_lstm":
         shape, kwargs = ((12,), {"input_dtype": "int32", "label_shape": (12,)})
     model = models.build(name, shape, 10, **kwargs)
-    models.refuse_example_mixing(model)
     models.refuse_moving_state(model)
     models.refuse_regularization(model)
 
 
-def test_own_moving_state_is_refused_and_put_back():
-    class Counter(layers.Layer):
-        def build(self, shape):
-            self.calls = self.add_weight(name="calls", initializer="zeros", trainable=False)
-
-        def call(self, batch, training=False):
-            if training:
-                self.calls.assign_add(1.0)
-            return batch
-
-    model = sequential(Counter())
-    models.refuse_example_mixing(model)
-    with pytest.raises(UserError, match=r"changes its weights .*calls"):
+def test_refusal_leaves_the_variables_as_they_were():
+    model = sequential(Counts(True), AddsMetric())
+    model(np.ones((2, 6), np.float32))
+    before = [variable.numpy().tolist() for variable in (*model.weights, *model.metrics[0].weights)]
+    with pytest.raises(UserError):
         models.refuse_moving_state(model)
-    assert [w.numpy() for w in model.weights if "calls" in w.name] == [0.0]
+    after = [variable.numpy().tolist() for variable in (*model.weights, *model.metrics[0].weights)]
+    assert after == before
 
 
 @pytest.mark.parametrize("kind", ["kernel_regularizer", "activity_regularizer"])
