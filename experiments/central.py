@@ -80,8 +80,8 @@ _HELPS = {
     ),
     "mechanism": Help(
         "dpsgd (independent noise; Abadi et al. 2016); tree (DP-FTRL, a tree for each pass; "
-        "Kairouz et al. 2021); banded (correlated noise by a banded factorization, over examples "
-        "whose steps lie far apart; Choquette-Choo et al. 2023); none (not private).",
+        "Kairouz et al. 2021); banded (BandMF: correlated noise by a banded factorization, with "
+        "amplification by sampling; Choquette-Choo et al. 2023); none (not private).",
         config.MECHANISMS,
     ),
     "sampler": Help(
@@ -122,17 +122,19 @@ _HELPS = {
         "With --clipping=adaptive: the step size of the clip's updates. [0.2]", kind=float
     ),
     "factorization": Help(
-        "With --mechanism=banded: sqrt (the strategy matrix is banded) or inverse_sqrt (its "
-        "inverse is). [sqrt]",
+        "With --mechanism=banded: optimized (the banded strategy matrix with the least error), "
+        "sqrt (the banded square root) or inverse_sqrt (whose inverse is banded, without "
+        "amplification). [optimized]",
         config.FACTORIZATIONS,
     ),
     "bands": Help(
-        "With --mechanism=banded: the number of bands. [16, or --separation where that is less]",
+        "With --mechanism=banded: the number of bands; 1 is dpsgd. [for --target_epsilon "
+        "the number with the least expected error, else --separation; with inverse_sqrt 16]",
         kind=int,
     ),
     "separation": Help(
         "With --mechanism=banded: the least number of steps from one of an example's to its next. "
-        "Less of it means amplification by sampling. [those of a pass]",
+        "Less of it means more amplification by sampling. [--bands; with inverse_sqrt a pass]",
         kind=int,
     ),
     "audit_canaries": Help(

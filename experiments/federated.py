@@ -63,8 +63,9 @@ _HELPS = {
     "sampler": Help(
         "How the clients of a round are drawn: poisson (each independently; a round may be "
         "empty), fixed_size (a random subset, anew each round), shuffled (dealt out in passes "
-        "over all clients). By default poisson with --privacy_unit=client, shuffled with "
-        "--mechanism=tree, else fixed_size.",
+        "over all clients), cyclic_poisson (parts of the clients take turns). By default poisson "
+        "with --privacy_unit=client, shuffled with --mechanism=tree, cyclic_poisson with "
+        "--mechanism=banded, else fixed_size.",
         config.SAMPLERS,
     ),
     "weighting": Help(
@@ -110,7 +111,8 @@ _HELPS = {
     ),
     "mechanism": Help(
         "With --privacy_unit=client: gaussian (fixed clip); adaptive (the clip follows a quantile; "
-        "Andrew et al. 2021); tree (DP-FTRL; Kairouz et al. 2021). [gaussian]",
+        "Andrew et al. 2021); tree (DP-FTRL; Kairouz et al. 2021); banded (BandMF, noise "
+        "correlated over rounds; Choquette-Choo et al. 2023). [gaussian]",
         config.MECHANISMS,
     ),
     "clip_norm": Help(
@@ -138,6 +140,23 @@ _HELPS = {
     ),
     "clip_learning_rate": Help(
         "With --mechanism=adaptive: the step size of the clip's updates. [0.2]", kind=float
+    ),
+    "factorization": Help(
+        "With --mechanism=banded: optimized (the banded strategy matrix with the least error), "
+        "sqrt (the banded square root) or inverse_sqrt (whose inverse is banded, without "
+        "amplification). [optimized]",
+        config.FACTORIZATIONS,
+    ),
+    "bands": Help(
+        "With --mechanism=banded: the number of bands; 1 is gaussian with poisson. [for "
+        "--target_epsilon the number with the least expected error, else --separation; with "
+        "inverse_sqrt 16]",
+        kind=int,
+    ),
+    "separation": Help(
+        "With --mechanism=banded: the least number of rounds from one of a client's to its next. "
+        "Less of it means more amplification by sampling. [--bands; with inverse_sqrt a pass]",
+        kind=int,
     ),
     "release_train_metrics": Help(
         "With --privacy_unit=client: also report training loss and accuracy, which are sums over "

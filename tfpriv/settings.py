@@ -104,3 +104,16 @@ def check_delta(config) -> None:
     """Raises UserError if `delta`, unless None, is not a probability between 0 and 1."""
     if config.delta is not None and not 0 < config.delta < 1:
         raise UserError(f"--delta={config.delta} must be above 0 and below 1.")
+
+
+def check_bands(config) -> None:
+    """Refuses a noise multiplier that is given for a banded mechanism without a number of bands."""
+    is_open = config.bands is None and config.separation is None
+    if config.mechanism != "banded" or config.factorization == "inverse_sqrt":
+        return
+    if is_open and config.noise_multiplier is not None:
+        raise UserError(
+            f"--mechanism=banded with --noise_multiplier={config.noise_multiplier} needs --bands: "
+            "each number of bands has another epsilon; give it, such as 16, or give "
+            "--target_epsilon instead, for which the best number is chosen."
+        )

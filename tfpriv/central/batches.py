@@ -21,6 +21,7 @@ class Batches:
         capacity: The number of members that a step of the whole run exceeds with a probability of
             at most 1e-6.
         width: The largest width of a chunk.
+        usual_widths: That of a step of the expected size, and the largest.
     """
 
     def __init__(
@@ -39,6 +40,8 @@ class Batches:
         width = self._rounded(math.ceil(self.capacity / accumulate_steps))
         self.width = width if largest is None else min(width, largest)
         self._accumulate_steps = accumulate_steps
+        usual = self._rounded(math.ceil(sampler.expected_size / accumulate_steps))
+        self.usual_widths = tuple(sorted({min(usual, self.width), self.width}))
 
     def chunks(self, members: np.ndarray) -> list[np.ndarray]:
         """Returns the chunks of a step, int64 [width] each, and one even without any member.

@@ -54,7 +54,7 @@ _DEFAULTS = {
     "delta": 1e-5,
     "target_quantile": 0.5,
     "clip_learning_rate": 0.2,
-    "factorization": "sqrt",
+    "factorization": "optimized",
 }
 
 # Keras' own, but for SGD, whose 0.01 is too little for clipped gradients.
@@ -115,7 +115,8 @@ class CentralConfig:
     def complete(self) -> "CentralConfig":
         """Returns this config with every field that has a meaning filled in.
 
-        `separation` and `bands` are left open until the number of examples is known.
+        `separation` and `bands` are left open until the number of examples is known (see
+        `privacy.fit_bands`).
 
         Raises:
             UserError: if a value is not among the choices or out of range, a field belongs to a
@@ -183,6 +184,7 @@ def _check_numbers(config):
 
 def _check_together(config):
     settings.check_sampling_seed(config)
+    settings.check_bands(config)
     if config.audit_canaries and config.features == "dp_pca":
         raise UserError(
             f"--audit_canaries={config.audit_canaries} and --features=dp_pca do not go together: "

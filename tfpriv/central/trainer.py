@@ -25,7 +25,6 @@ from tfpriv.models.messages import first_line
 from tfpriv.privacy import statement
 
 PROGRAM = "central"
-_BANDS = 16
 _RESOURCES = (
     "seconds_per_step",
     "examples_per_second",
@@ -147,35 +146,36 @@ def build_plan(config: CentralConfig, population: int) -> tuple[privacy.PrivacyP
             f"--expected_batch_size={size} is more than the {population} training examples; give "
             f"at most {population}."
         )
-    separation = config.separation
-    if config.mechanism == "banded" and separation is None:
-        # One part a step: an example's steps lie a whole pass apart, as in a fixed order.
-        separation = max(1, int(population // size))
-    sampler = privacy.build_sampler(config.sampler, population, size, separation=separation)
+    # How far apart the steps of an example lie is chosen below.
+    is_banded = config.mechanism == "banded"
+    sampler = privacy.build_sampler(
+        config.sampler, population, size, separation=1 if is_banded else None
+    )
     steps_per_epoch = getattr(sampler, "steps_per_pass", None) or population / size
     steps = max(1, round(config.epochs * steps_per_epoch))
     plan = privacy.PrivacyPlan(
         unit="example",
         sampler=sampler,
-        mechanism=_mechanism(config, separation),
+        mechanism=_mechanism(config, steps),
         delta=config.delta,
         release_noise_multiplier=config.pca_noise_multiplier,
     )
-    if config.target_epsilon is not None:
+    if is_banded:
+        chosen = {"bands": config.bands, "separation": config.separation}
+        plan = privacy.fit_bands(plan, steps, **chosen, target_epsilon=config.target_epsilon)
+    elif config.target_epsilon is not None:
         plan = plan.calibrate(config.target_epsilon, steps)
     return plan, steps
 
 
-def _mechanism(config, separation):
+def _mechanism(config, steps):
     if not config.is_private:
         return None
     noise = {"clip_norm": config.clip_norm, "noise_multiplier": config.noise_multiplier}
     if config.mechanism == "tree":
         return privacy.Tree(**noise)
     if config.mechanism == "banded":
-        # More bands than the steps between an example's own would have no bound.
-        bands = config.bands or min(_BANDS, separation)
-        return privacy.Banded(**noise, factorization=config.factorization, bands=bands)
+        return privacy.Banded(**noise, factorization=config.factorization, bands=1, horizon=steps)
     if config.clipping == "adaptive":
         return privacy.AdaptiveGaussian(
             **noise,
@@ -227,6 +227,9 @@ class _Session:
         self._batches = Batches(
             plan.sampler, steps, config.accumulate_steps, clipped_sum.largest_batch
         )
+        models.refuse_example_mixing(model, self._batches.usual_widths)
+        # State that a forward pass moves would carry the data past the noise.
+        models.refuse_moving_state(model)
 
     def leave_out(self, rows):
         """Keeps members from taking part, though they are drawn and accounted for as others."""
@@ -238,6 +241,8 @@ class _Session:
         ledger_path = run.path / "steps.json"
         self._ledger = privacy.Ledger.read(ledger_path)
         start = self._checkpoints.restore() if config.resume else 0
+        if config.is_private:
+            self._frozen = models.FrozenState(self._model)
         if config.resume:
             self._ledger.refuse_gap(start, ledger_path)
             runs.return_to(run, start, self._ledger.steps)
@@ -262,7 +267,8 @@ class _Session:
                     metrics = self._measure(done)
                     self._keep_for_audit(run, done)
                 if done in kept:
-                    self._checkpoints.save(done)
+                    with self._released_state():
+                        self._checkpoints.save(done)
                 if metrics:
                     run.metrics.write(done, metrics)
                 progress.update(
@@ -277,12 +283,14 @@ class _Session:
         covered = "the models of all steps"
         if config.features == "dp_pca":
             covered = f"the principal components and {covered}"
-        models.save(whole, run.model_path)
+        with self._released_state():
+            models.save(whole, run.model_path)
+        unproved = config.is_private and models.is_unproved(self._model)
         described = statement.describe(
             plan,
             self._segments(),
             covered=covered,
-            not_covered=self._dataset.preparation,
+            not_covered=(*self._dataset.preparation, models.UNPROVED_MIXING if unproved else ""),
             repeated_steps=self._ledger.repeated_steps,
             insecure_sampling_seed=config.insecure_sampling_seed,
         )
@@ -312,6 +320,10 @@ class _Session:
             }
         )
         runs.seal.write(run)
+
+    def _released_state(self):
+        """Puts all but the trained weights back for what a private run writes."""
+        return self._frozen.put_back() if self._config.is_private else contextlib.nullcontext()
 
     def _resources(self, run):
         if not self._seconds and run.summary:
@@ -415,8 +427,5 @@ def _model(config, dataset):
     model = models.build(config.model, shape, dataset.num_classes, **kind, seed=config.seed)
     info = models.inspect(model, shape, dataset.num_classes, **kind)
     if config.is_private:
-        models.refuse_example_mixing(model)
         models.refuse_regularization(model)
-        # State that a forward pass moves would carry the data past the noise.
-        models.refuse_moving_state(model)
     return model, models.Objective(task=dataset.task, from_logits=info.from_logits), info

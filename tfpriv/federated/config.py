@@ -5,14 +5,15 @@ import dataclasses
 from tfpriv import settings
 from tfpriv.datasets import scaling
 from tfpriv.errors import UserError
+from tfpriv.privacy.mechanisms import FACTORIZATIONS
 
 ALGORITHMS = ("fedavg", "fedsgd", "fedprox", "mimelite")
 CLIENT_OPTIMIZERS = ("sgd", "momentum", "adam")
 SERVER_OPTIMIZERS = ("sgd", "momentum", "adam", "yogi", "adagrad")
 WEIGHTINGS = ("examples", "uniform")
 PRIVACY_UNITS = ("none", "client", "example")
-MECHANISMS = ("gaussian", "adaptive", "tree")
-SAMPLERS = ("poisson", "fixed_size", "shuffled")
+MECHANISMS = ("gaussian", "adaptive", "tree", "banded")
+SAMPLERS = ("poisson", "fixed_size", "shuffled", "cyclic_poisson")
 
 _CHOICES = {
     "scaling": scaling.NAMES,
@@ -23,7 +24,10 @@ _CHOICES = {
     "server_optimizer": SERVER_OPTIMIZERS,
     "privacy_unit": PRIVACY_UNITS,
     "mechanism": MECHANISMS,
+    "factorization": FACTORIZATIONS,
 }
+
+_SAMPLER_OF = {"tree": "shuffled", "banded": "cyclic_poisson"}
 
 _LOCAL_TRAINING = ("fedavg", "fedprox", "mimelite")
 _ADAPTIVE_SERVERS = ("adam", "yogi", "adagrad")
@@ -48,6 +52,9 @@ _BELONGS_TO = {
     "release_train_metrics": ("privacy_unit", ("client",)),
     "target_quantile": ("mechanism", ("adaptive",)),
     "clip_learning_rate": ("mechanism", ("adaptive",)),
+    "factorization": ("mechanism", ("banded",)),
+    "bands": ("mechanism", ("banded",)),
+    "separation": ("mechanism", ("banded",)),
 }
 
 # Taken where a setting is not given but has a meaning.
@@ -67,6 +74,7 @@ _DEFAULTS = {
     "release_train_metrics": False,
     "target_quantile": 0.5,
     "clip_learning_rate": 0.2,
+    "factorization": "optimized",
 }
 
 
@@ -111,6 +119,9 @@ class FederatedConfig:
     delta: float | None = None
     target_quantile: float | None = None
     clip_learning_rate: float | None = None
+    factorization: str | None = None
+    bands: int | None = None
+    separation: int | None = None
     release_train_metrics: bool | None = None
 
     audit_canaries: int = 0
@@ -162,7 +173,7 @@ class FederatedConfig:
 def _default_sampler(filled):
     if filled["privacy_unit"] != "client":
         return "fixed_size"
-    return "shuffled" if filled["mechanism"] == "tree" else "poisson"
+    return _SAMPLER_OF.get(filled["mechanism"], "poisson")
 
 
 def _check_numbers(config):
@@ -175,6 +186,8 @@ def _check_numbers(config):
             "client_epochs": 1,
             "eval_every": 1,
             "checkpoint_every": 1,
+            "bands": 1,
+            "separation": 1,
             "audit_canaries": 0,
             "seed": 0,
             "insecure_sampling_seed": 0,
@@ -201,6 +214,7 @@ def _check_numbers(config):
 
 def _check_together(config):
     settings.check_sampling_seed(config)
+    settings.check_bands(config)
     if config.is_private and (config.target_epsilon is None) == (config.noise_multiplier is None):
         given = "neither was" if config.target_epsilon is None else "both were"
         raise UserError(
@@ -232,12 +246,19 @@ def _check_together(config):
             f"--audit_canaries={config.audit_canaries} adds whole clients, about which "
             "--privacy_unit=example promises nothing; use --privacy_unit=client or none."
         )
-    if config.mechanism == "tree" and config.sampler != "shuffled":
+    wanted = _SAMPLER_OF.get(config.mechanism)
+    if wanted and config.sampler != wanted:
         raise UserError(
-            f"--mechanism=tree has no bound for --sampler={config.sampler}; use "
-            "--sampler=shuffled, by which a client is seen at most once in a tree."
+            f"--mechanism={config.mechanism} has no bound for --sampler={config.sampler}; use "
+            f"--sampler={wanted}, by which a client's rounds lie far apart."
         )
-    if config.sampler != "poisson" and config.clients_per_round != int(config.clients_per_round):
+    if config.sampler == "cyclic_poisson" and config.mechanism != "banded":
+        raise UserError(
+            "--sampler=cyclic_poisson belongs to --mechanism=banded with --privacy_unit=client; "
+            "use another sampler."
+        )
+    takes_a_mean = config.sampler in ("poisson", "cyclic_poisson")
+    if not takes_a_mean and config.clients_per_round != int(config.clients_per_round):
         raise UserError(
             f"--clients_per_round={config.clients_per_round} must be a whole number with "
             f"--sampler={config.sampler}; round it or use --sampler=poisson."

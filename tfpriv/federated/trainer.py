@@ -1,5 +1,6 @@
 """Trains a Keras model federated, from a config to a finished run directory."""
 
+import contextlib
 import dataclasses
 import functools
 import math
@@ -133,6 +134,8 @@ class _Session:
     def train(self, evaluate):
         config = self._config
         state, start = self._start()
+        if config.is_private:
+            self._frozen = models.FrozenState(self._model)
         if not start:
             self._keep_for_audit(0)
         with runs.Progress(config.rounds, initial=start) as progress:
@@ -171,7 +174,8 @@ class _Session:
 
     def finish(self, info):
         config, run = self._config, self._run
-        models.save(self._model, run.model_path)
+        with self._frozen.put_back() if config.is_private else contextlib.nullcontext():
+            models.save(self._model, run.model_path)
         described, text = self._accountant.statement(
             config, self._preparation, stopped_early_after=self._stopped_early_after
         )
@@ -287,7 +291,14 @@ def _plan(config, partition, origin):
     """Returns the plan over clients (None without one) and the population that it samples."""
     # A canary that its coin leaves out is drawn as the others are: the accounting is over all.
     drawn_from = partition.num_clients + config.audit_canaries
-    sampler = privacy.build_sampler(config.sampler, drawn_from, config.clients_per_round)
+    is_banded = config.mechanism == "banded"
+    # How far apart the rounds of a client lie is chosen below.
+    sampler = privacy.build_sampler(
+        config.sampler,
+        drawn_from,
+        config.clients_per_round,
+        separation=1 if is_banded else None,
+    )
     if config.privacy_unit != "client":
         silos = None
         if config.privacy_unit == "example":
@@ -298,10 +309,15 @@ def _plan(config, partition, origin):
     plan = privacy.PrivacyPlan(
         unit="client", sampler=sampler, mechanism=_mechanism(config), delta=config.delta
     )
-    if config.target_epsilon is not None:
+    if is_banded:
+        chosen = {"bands": config.bands, "separation": config.separation}
+        plan = privacy.fit_bands(
+            plan, config.rounds, **chosen, target_epsilon=config.target_epsilon
+        )
+    elif config.target_epsilon is not None:
         plan = plan.calibrate(config.target_epsilon, config.rounds)
     return plan, Population(
-        config=config, partition=partition, sampler=sampler, origin=origin, plan=plan
+        config=config, partition=partition, sampler=plan.sampler, origin=origin, plan=plan
     )
 
 
@@ -314,6 +330,10 @@ def _mechanism(config):
             clip_learning_rate=config.clip_learning_rate,
             # Andrew et al. 2021, section 3.1.
             count_stddev=0.05 * config.clients_per_round,
+        )
+    if config.mechanism == "banded":
+        return privacy.Banded(
+            **noise, factorization=config.factorization, bands=1, horizon=config.rounds
         )
     return (privacy.Tree if config.mechanism == "tree" else privacy.Gaussian)(**noise)
 

@@ -216,7 +216,7 @@ def build_noise(plan: PrivacyPlan, size: int) -> Noise:
             size,
             mechanism.noise_multiplier,
             mechanism.coefficients(),
-            is_inverse=mechanism.factorization == "inverse_sqrt",
+            is_inverse=mechanism.is_inverse,
         )
     return IndependentNoise(size, mechanism.noise_multiplier)
 

@@ -4,6 +4,7 @@ Pure arithmetic over numpy and dp_accounting; no TensorFlow.
 """
 
 from tfpriv.privacy.accounting import Epsilon
+from tfpriv.privacy.bands import fit_bands
 from tfpriv.privacy.ledger import Ledger
 from tfpriv.privacy.mechanisms import (
     CLIP_NORMS,
@@ -39,4 +40,5 @@ __all__ = [
     "ShuffledSampler",
     "Tree",
     "build_sampler",
+    "fit_bands",
 ]

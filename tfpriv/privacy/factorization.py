@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from fractions import Fraction
 
 import numpy as np
-from scipy import signal
+from scipy import fft, optimize, signal
 
 
 def square_root(bands: int) -> np.ndarray:
@@ -42,6 +42,62 @@ def inverse(coefficients: Sequence[float], steps: int) -> np.ndarray:
     impulse = np.zeros(steps)
     impulse[0] = 1.0
     return signal.lfilter([1.0], coefficients, impulse)
+
+
+@functools.cache
+def optimized(bands: int, steps: int) -> tuple[float, ...]:
+    """Returns the first column of the banded C under which prefix sums have the least error.
+
+    That is the column of `bands` coefficients c, positive and not increasing, with the least
+    `prefix_error` times its norm, which is what one member moves (Choquette-Choo et al. 2023, arXiv
+    2306.08153; by gradients over Toeplitz matrices as in McKenna 2024, arXiv 2405.15913).
+    Not increasing, its inverse does not grow (Eneström and Kakeya).
+
+    Args:
+        bands: The number of coefficients, at least 1.
+        steps: The number of steps of the whole run, at least 1.
+    """
+    left = np.arange(steps, 0, -1.0)
+    size = fft.next_fast_len(2 * steps - 1, real=True)
+    known = min(bands, steps)
+
+    def column_of(logarithms):
+        """Returns the column whose coefficients have these logarithms of successive ratios."""
+        return np.exp(np.concatenate([[0.0], np.cumsum(logarithms)]))
+
+    def loss(logarithms):
+        """Returns the logarithm of the squared product, and its gradient."""
+        column = column_of(logarithms)
+        inverted = inverse(column, steps)
+        errors = np.cumsum(inverted)
+        total = left @ errors**2
+        # The derivative of the errors by c_j is minus their convolution with the inverse, j later.
+        spectrum = fft.rfft(errors, size) * fft.rfft(inverted, size)
+        moved = fft.rfft(fft.irfft(spectrum, size)[:steps], size)
+        slopes = fft.irfft(fft.rfft(left * errors, size) * np.conj(moved), size)[:known]
+        norm = column @ column
+        slopes = 2 * column / norm - 2 * np.pad(slopes, (0, bands - known)) / total
+        by_ratio = np.cumsum((slopes * column)[:0:-1])[::-1].copy()
+        return np.log(total) + np.log(norm), by_ratio
+
+    if bands == 1:
+        return (1.0,)
+    start = np.diff(np.log(square_root(bands)))
+    found = optimize.minimize(
+        loss, start, jac=True, method="L-BFGS-B", bounds=[(None, -1e-6)] * (bands - 1)
+    )
+    return tuple(map(float, column_of(found.x)))
+
+
+def prefix_error(column: Sequence[float], steps: int) -> float:
+    """Returns the root mean square error of the prefix sums of C^-1 z, for z of deviation 1.
+
+    Args:
+        column: The first column of C, up to its last band.
+        steps: Over how many prefix sums the mean goes, at least 1.
+    """
+    errors = np.cumsum(inverse(column, steps))
+    return math.sqrt(np.arange(steps, 0, -1.0) @ errors**2 / steps)
 
 
 def sensitivity(column: Sequence[float], separation: int) -> float:

@@ -123,16 +123,21 @@ class Banded:
 
     Attributes:
         clip_norm: The L2 bound on one member's contribution, above 0.
-        factorization: "sqrt", where C is the banded square root of the prefix-sum matrix, scaled to
-            columns of norm 1 (Choquette-Choo et al. 2023, arXiv 2306.08153; Kalinin and Lampert
-            2024), or "inverse_sqrt", where C^-1 is the banded inverse (arXiv 2505.12128).
+        factorization: "optimized", where C is the banded matrix with the least error of prefix
+            sums (Choquette-Choo et al. 2023, arXiv 2306.08153), "sqrt", where it is the banded
+            square root of the prefix-sum matrix (Kalinin and Lampert 2024, arXiv 2405.13763), both
+            with columns of norm 1, or "inverse_sqrt", where C^-1 is the banded inverse of that
+            square root (arXiv 2505.12128).
         bands: The number of bands, at least 1; with 1 the noise is independent.
+        horizon: The number of steps over which "optimized" has the least error, at least 1; others
+            need none.
         noise_multiplier: Standard deviation of z over `clip_norm`; None until it is calibrated.
     """
 
     clip_norm: float
     factorization: str = "sqrt"
     bands: int = 16
+    horizon: int | None = None
     noise_multiplier: float | None = None
 
     name = "banded"
@@ -146,13 +151,33 @@ class Banded:
             )
         if self.bands < 1:
             raise UserError(f"bands is {self.bands}; it must be at least 1.")
+        if self.factorization == "optimized" and (self.horizon or 0) < 1:
+            raise UserError(
+                f"horizon is {self.horizon}; the factorization optimized needs a number of steps "
+                "of at least 1."
+            )
+
+    @property
+    def is_inverse(self) -> bool:
+        """Whether it is the inverse of C that is banded; then no amplification is known."""
+        return self.factorization == "inverse_sqrt"
 
     def coefficients(self) -> np.ndarray:
-        """Returns the first column of C, or with inverse_sqrt of C^-1, [bands]."""
-        if self.factorization == "inverse_sqrt":
+        """Returns the first column of C, or if it `is_inverse` of C^-1, [bands]."""
+        if self.is_inverse:
             return factorization.inverse_square_root(self.bands)
-        column = factorization.square_root(self.bands)
+        if self.factorization == "optimized":
+            column = np.array(factorization.optimized(self.bands, self.horizon))
+        else:
+            column = factorization.square_root(self.bands)
         return column / np.linalg.norm(column)
+
+    def prefix_error(self, steps: int) -> float:
+        """Returns the root mean square noise of the prefix sums of `steps` steps, in units of z."""
+        column = self.coefficients()
+        if self.is_inverse:
+            column = factorization.inverse(column, steps)
+        return factorization.prefix_error(column, steps)
 
     def sensitivity(self, steps: int, separation: int) -> float:
         """Returns by how much one member moves C x over `steps` steps, in units of the clip.
@@ -161,7 +186,7 @@ class Banded:
             steps: At least 1.
             separation: The least number of steps from one of the member's to its next.
         """
-        if self.factorization == "inverse_sqrt":
+        if self.is_inverse:
             column = factorization.inverse(self.coefficients(), steps)
         else:
             column = np.zeros(steps)
@@ -170,7 +195,7 @@ class Banded:
         return factorization.sensitivity(column, separation)
 
 
-FACTORIZATIONS = ("sqrt", "inverse_sqrt")
+FACTORIZATIONS = ("optimized", "sqrt", "inverse_sqrt")
 
 # Outside, the squares of float32 gradients would vanish or overflow, and the clip would not hold.
 CLIP_NORMS = (1e-10, 1e10)

@@ -71,7 +71,7 @@ class PrivacyPlan:
                 f"the mechanism {self.mechanism.name} has no bound for the sampler "
                 f"{self.sampler.name}; banded and cyclic_poisson belong together."
             )
-        if is_cyclic and self.mechanism.factorization == "sqrt":
+        if is_cyclic and not self.mechanism.is_inverse:
             separation = self.sampler.separation
             if self.mechanism.bands > separation:
                 raise UserError(
@@ -171,7 +171,7 @@ class PrivacyPlan:
 
     def _banded_event(self, segments):
         mechanism, sampler = self.mechanism, self.sampler
-        if mechanism.factorization == "inverse_sqrt":
+        if mechanism.is_inverse:
             # C is not banded, so no amplification by sampling is known. Each segment is one
             # Gaussian release, and so are all of them together.
             moved = math.hypot(*(mechanism.sensitivity(n, sampler.separation) for n in segments))
@@ -228,12 +228,16 @@ class PrivacyPlan:
         passes, rest = divmod(steps, self.steps_per_pass)
         return [self.steps_per_pass] * passes + [rest] * bool(rest)
 
-    def calibrate(self, target_epsilon: float, steps: int) -> "PrivacyPlan":
+    def calibrate(
+        self, target_epsilon: float, steps: int, *, roughly: bool = False
+    ) -> "PrivacyPlan":
         """Returns this plan with the least noise whose epsilon after `steps` is in the target.
 
         Args:
             target_epsilon: The epsilon to stay within, above 0, at `delta`.
             steps: The number of steps of the whole run, at least 1.
+            roughly: Whether RDP at a few orders will do, which takes milliseconds, to compare plans
+                with each other.
 
         Raises:
             UserError: if there is no such noise multiplier.
@@ -252,6 +256,8 @@ class PrivacyPlan:
             target_epsilon,
             start=1.0,
         )
+        if roughly:
+            return self._with_noise(near)
         noise_multiplier = accounting.calibrate(
             lambda z: plan._with_noise(z).epsilon(segments).value, target_epsilon, start=near
         )

@@ -17,6 +17,11 @@ SAMPLING_KEY = (
     "whoever has the sampling key, which decides who takes part; it is no part of the run directory"
 )
 PARTITION = "the picture of the partition, which shows exact numbers of examples and labels"
+_FACTORIZATION_WORDS = {
+    "optimized": "the banded matrix with the least error of prefix sums",
+    "sqrt": "a banded square root",
+    "inverse_sqrt": "a banded inverse square root",
+}
 TRAIN_METRICS = "the training metrics, which were added up without noise"
 
 
@@ -181,8 +186,7 @@ def _sampling(plan, statement):
 
 def _unamplified(plan):
     """Returns what is to be added where a draw is random and yet no amplification is claimed."""
-    is_inverse = plan.mechanism.factorization == "inverse_sqrt"
-    certain = is_inverse or plan.sampler.sampling_probability == 1
+    certain = plan.mechanism.is_inverse or plan.sampler.sampling_probability == 1
     return "; no amplification is claimed" if certain else ""
 
 
@@ -195,10 +199,10 @@ def _noise(plan, statement):
             f"{noise} went to each node of a tree over the steps, started anew with each pass."
         )
     if isinstance(mechanism, Banded):
-        how = "square root" if mechanism.factorization == "sqrt" else "inverse square root"
+        how = _FACTORIZATION_WORDS[mechanism.factorization]
         return (
             f"Each {unit}'s contribution was clipped to an L2 norm of {mechanism.clip_norm:g}; "
-            f"{noise} was correlated over the steps by a banded {how} with {mechanism.bands} bands."
+            f"{noise} was correlated over the steps by {how} with {mechanism.bands} bands."
         )
     if isinstance(mechanism, AdaptiveGaussian):
         return (

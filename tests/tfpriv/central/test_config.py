@@ -16,7 +16,7 @@ def test_private_run_gets_its_defaults():
     ("mechanism", "sampler"), [("tree", "shuffled"), ("banded", "cyclic_poisson")]
 )
 def test_correlated_mechanisms_take_the_sampler_that_has_a_bound(mechanism, sampler):
-    assert CentralConfig(mechanism=mechanism, noise_multiplier=1.0).complete().sampler == sampler
+    assert CentralConfig(mechanism=mechanism, target_epsilon=1.0).complete().sampler == sampler
 
 
 def test_completing_twice_changes_nothing():
@@ -77,6 +77,10 @@ def test_principal_components_get_their_defaults():
         (
             {"noise_multiplier": 1.0, "sampler": "cyclic_poisson"},
             "--sampler=cyclic_poisson belongs to --mechanism=banded",
+        ),
+        (
+            {"mechanism": "banded", "noise_multiplier": 1.0},
+            "--noise_multiplier=1.0 needs --bands",
         ),
         (
             {"noise_multiplier": 1.0, "sampler": "shuffled", "expected_batch_size": 2.5},

@@ -45,6 +45,21 @@ def test_the_tree_is_shuffled_unless_told_otherwise():
     assert FederatedConfig(**_CLIENT_DP, mechanism="tree").complete().sampler == "shuffled"
 
 
+def test_banded_noise_is_for_clients_that_take_turns():
+    flags = {"privacy_unit": "client", "target_epsilon": 1.0, "mechanism": "banded"}
+    config = FederatedConfig(**flags).complete()
+    assert (config.sampler, config.factorization, config.bands) == (
+        "cyclic_poisson",
+        "optimized",
+        None,
+    )
+    assert "no bound for --sampler=poisson" in _refusal(**flags, sampler="poisson")
+    assert "belongs to --mechanism=banded" in _refusal(**_CLIENT_DP, sampler="cyclic_poisson")
+    assert "belongs to --mechanism=banded" in _refusal(sampler="cyclic_poisson")
+    assert "needs --bands" in _refusal(**_CLIENT_DP, mechanism="banded")
+    assert "server's sum" in _refusal(**_EXAMPLE_DP, mechanism="banded", bands=2)
+
+
 def test_a_complete_config_is_complete():
     config = FederatedConfig(**_CLIENT_DP, mechanism="adaptive").complete()
     assert config.complete() == config

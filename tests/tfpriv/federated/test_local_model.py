@@ -6,6 +6,7 @@ import tensorflow as tf
 
 from tfpriv import models
 from tfpriv.errors import UserError
+from tfpriv.models.side_effects import side_effects
 
 _GENERATOR = np.random.default_rng(3)
 
@@ -149,3 +150,19 @@ def test_values_from_outside_the_weights_are_refused(local_model):
 
     with pytest.raises(UserError, match="values that are not among its weights"):
         local_model(_images(5), _LABELS, build)
+
+
+def test_what_clients_run_keeps_nothing(local_model):
+    """A pure function of weights and examples: no state could carry data past the noise."""
+    features, labels = _images(5), _LABELS
+
+    def build():
+        layers = tf.keras.layers
+        return tf.keras.Sequential(
+            [layers.Input([5]), layers.Dropout(0.5), layers.Dense(7), layers.Dense(10)]
+        )
+
+    local, model = local_model(features, labels, build)
+    weights = tuple(tf.constant(w) for w in model.trainable_weights)
+    traced = tf.function(local.gradient).get_concrete_function(weights, (), features, labels)
+    assert not list(side_effects(traced, ()))

@@ -29,6 +29,7 @@ _PRIVATE = {
     # Its noise is limited by that on the count, 0.05 of the clients a round.
     "adaptive": {**_CLIENT, "mechanism": "adaptive", "noise_multiplier": 0.2},
     "tree": {**_CLIENT, "mechanism": "tree"},
+    "banded": {**_CLIENT, "mechanism": "banded", "bands": 2, "clients_per_round": 2},
     "example": _EXAMPLE,
 }
 # No client in nearly every round.

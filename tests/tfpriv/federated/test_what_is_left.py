@@ -77,6 +77,7 @@ def content_of(run):
         {"server_optimizer": "adam", "server_learning_rate": 0.1},
         {"mechanism": "adaptive", "noise_multiplier": 0.2},
         {"mechanism": "tree", "server_optimizer": "momentum"},
+        {"mechanism": "banded", "bands": 2},
         {"privacy_unit": "example", "batch_size": 5},
         {"audit_canaries": 10},
     ],

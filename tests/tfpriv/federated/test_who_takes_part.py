@@ -45,10 +45,19 @@ def _seen(monkeypatch):
     return found
 
 
-@pytest.mark.parametrize("sampler", ["poisson", "fixed_size", "shuffled"])
-def test_the_seed_tells_nothing_of_which_clients_took_part(seen, tmp_path, sampler):
+@pytest.mark.parametrize(
+    "flags",
+    [
+        {"sampler": "poisson"},
+        {"sampler": "fixed_size"},
+        {"sampler": "shuffled"},
+        {"mechanism": "banded", "bands": 2},
+    ],
+    ids=str,
+)
+def test_the_seed_tells_nothing_of_which_clients_took_part(seen, tmp_path, flags):
     for name in ("0", "1"):
-        run = _run(tmp_path / name, sampler=sampler, rounds=1, **_CLIENT)
+        run = _run(tmp_path / name, **flags, rounds=1, **_CLIENT)
         assert runs.sampling_key.path_of(run.path).exists()
     first, second = seen["cohorts"]
     assert first != second

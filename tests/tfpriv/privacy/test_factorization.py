@@ -5,6 +5,7 @@ import math
 
 import numpy as np
 import pytest
+from scipy import optimize
 
 from tfpriv.errors import UserError
 from tfpriv.privacy import (
@@ -45,10 +46,10 @@ def test_inverse_gives_the_first_column_of_the_inverse(bands):
 
 @pytest.mark.parametrize("separation", [1, 2, 3, 5, 9])
 @pytest.mark.parametrize("bands", [1, 2, 4, 9])
-@pytest.mark.parametrize("name", ["sqrt", "inverse_sqrt"])
+@pytest.mark.parametrize("name", ["optimized", "sqrt", "inverse_sqrt"])
 def test_no_pattern_of_taking_part_moves_the_release_by_more(name, bands, separation):
     steps = 9
-    mechanism = Banded(clip_norm=1.0, factorization=name, bands=bands)
+    mechanism = Banded(clip_norm=1.0, factorization=name, bands=bands, horizon=steps)
     column = mechanism.coefficients()
     matrix = _dense(column, steps)
     if name == "inverse_sqrt":
@@ -90,6 +91,43 @@ def test_bands_cost_amplification():
     few = _banded(separation=4, bands=4, noise_multiplier=1.1).epsilon([2000]).value
     more = _banded(separation=64, bands=64, noise_multiplier=1.1).epsilon([2000]).value
     assert few < more
+
+
+@pytest.mark.parametrize(("bands", "steps"), [(1, 9), (2, 1), (3, 40), (9, 9), (12, 9), (5, 300)])
+def test_optimized_column_is_the_best_of_those_near_it_and_its_inverse_does_not_grow(bands, steps):
+    column = np.array(factorization.optimized(bands, steps))
+    assert np.all(column > 0) and np.all(np.diff(column) < 0)
+
+    def error(values):
+        return factorization.prefix_error(values, steps) * np.linalg.norm(values)
+
+    dense = np.tril(np.ones((steps, steps))) @ np.linalg.inv(_dense(column, steps))
+    wanted = np.linalg.norm(dense) / math.sqrt(steps)
+    assert factorization.prefix_error(column, steps) == pytest.approx(wanted, rel=1e-9)
+    assert error(column) <= error(factorization.square_root(bands)) * (1 + 1e-12)
+    if bands <= steps:
+        generator = np.random.default_rng(0)
+        for _ in range(100):
+            near = column * np.exp(1e-2 * generator.standard_normal(bands))
+            assert error(near) >= error(column) * (1 - 1e-7)
+    assert np.abs(factorization.inverse(column / column[0], 2**14)).max() <= 1
+
+
+def test_optimized_columns_are_those_of_a_general_optimizer():
+    """Over all values, without the parametrization, from another start and without gradients."""
+
+    def error(rest):
+        values = np.concatenate([[1.0], rest])
+        return factorization.prefix_error(values, 60) * np.linalg.norm(values)
+
+    found = optimize.minimize(error, [0.1, 0.1, 0.1], method="Nelder-Mead", options={"xatol": 1e-7})
+    column = np.array(factorization.optimized(4, 60))
+    np.testing.assert_allclose(column[1:] / column[0], found.x, atol=1e-3)
+
+
+def test_optimized_column_needs_to_know_how_many_steps_there_are():
+    with pytest.raises(UserError, match="horizon is None; the factorization optimized needs"):
+        Banded(clip_norm=1.0, factorization="optimized", bands=4)
 
 
 @pytest.mark.parametrize("name", ["sqrt", "inverse_sqrt"])

@@ -199,16 +199,24 @@ def test_run_without_steps_has_spent_nothing():
 
 @pytest.mark.parametrize(
     ("sampler", "name", "is_amplified"),
-    [(CYCLIC, "sqrt", True), (CYCLIC, "inverse_sqrt", False), (ORDERED, "sqrt", False)],
+    [
+        (CYCLIC, "optimized", True),
+        (CYCLIC, "sqrt", True),
+        (CYCLIC, "inverse_sqrt", False),
+        (ORDERED, "sqrt", False),
+    ],
 )
 def test_banded_noise_is_told_and_amplification_only_where_it_is_claimed(
     sampler, name, is_amplified
 ):
-    mechanism = Banded(clip_norm=0.5, noise_multiplier=1.2, bands=4, factorization=name)
+    mechanism = Banded(
+        clip_norm=0.5, noise_multiplier=1.2, bands=4, factorization=name, horizon=100
+    )
     plan = PrivacyPlan(unit="example", sampler=sampler, mechanism=mechanism, delta=1e-5)
     text = words(text_of(plan))
     assert (
         f"one of {sampler.separation} parts of {sampler.population} examples had its turn" in text
     )
-    assert "square root with 4 bands" in text and ("inverse" in text) == (name != "sqrt")
+    assert "with 4 bands" in text and ("inverse" in text) == (name == "inverse_sqrt")
+    assert ("with the least error" in text) == (name == "optimized")
     assert ("no amplification is claimed" not in text) == is_amplified
