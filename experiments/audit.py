@@ -18,7 +18,9 @@
 
 It leaves a run directory with audit.json: every figure with its confidence interval, what the
 attacker sees, and the accounted epsilon beside the lower bound that the attack proves. The exit
-status is 3 when that bound exceeds the accounted epsilon: the privacy claim is broken.
+status is 3 when that bound exceeds the accounted epsilon: the privacy claim is broken. At a
+confidence of 95% that happens to 5% of true claims, and to more of them where the best of several
+audits of one run is taken.
 """
 
 import sys
@@ -37,7 +39,8 @@ _HELPS = {
     "attack": Help(
         "membership (TensorFlow Privacy's threshold, logistic-regression, k-nearest and forest "
         "attacks); lira (the likelihood-ratio attack with shadow models; Carlini et al. 2022); "
-        "one_run (a bound on epsilon from the run's canaries; Steinke et al. 2023); "
+        "one_run (a bound on epsilon from the run's canaries; Steinke et al. 2023, Mahloujifar et "
+        "al. 2024); "
         "canary_clients (the same, and an estimate, from random-direction clients of a federated "
         "run; Andrew et al. 2023); secret_sharer (exposure of planted text; Carlini et al. 2019).",
         config.ATTACKS,
@@ -46,7 +49,11 @@ _HELPS = {
         "The folder for downloaded data; by default the run's, else $TFPRIV_DATA_DIR, else tfpriv "
         "in the user's cache."
     ),
-    "confidence": Help("The confidence of every interval and bound.", kind=float),
+    "confidence": Help(
+        "The confidence of every interval and bound. Each audit of a run is wrong with the rest of "
+        "the probability, on its own.",
+        kind=float,
+    ),
     "max_examples": Help(
         "With membership and lira: at most so many members, and as many others, are attacked. "
         "[1000]",

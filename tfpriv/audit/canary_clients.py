@@ -87,9 +87,9 @@ def attack(target: Target, config: AuditConfig) -> Finding:
         coins,
         THREAT_MODELS,
         "client",
-        target.delta,
+        target.claim,
         config.confidence,
-        {
+        figures={
             "weights": dimension,
             "estimate_delta": delta,
             "epsilon_estimate_is": note,

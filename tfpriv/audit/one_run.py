@@ -1,7 +1,7 @@
 """A lower bound on epsilon from one run with canaries.
 
-Steinke, Nasr and Jagielski 2023 (arXiv 2305.08846): each canary took part by a fair coin of its
-own, the attacker guesses the coins, and so many right guesses are improbable under a small epsilon.
+Each canary took part by a fair coin of its own, the attacker guesses the coins, and so many right
+guesses are improbable under a small epsilon (see `one_run_bounds`).
 """
 
 import itertools
@@ -10,8 +10,9 @@ import numpy as np
 import tensorflow as tf
 
 from tfpriv import runs
-from tfpriv.audit import report, statistics
+from tfpriv.audit import report
 from tfpriv.audit.config import AuditConfig
+from tfpriv.audit.guesses import guess_canaries
 from tfpriv.audit.report import Finding
 from tfpriv.audit.target import Examples, Target, losses
 from tfpriv.central.clipping import ClippedSum
@@ -37,8 +38,8 @@ THREAT_MODELS = {
 def attack(target: Target, config: AuditConfig) -> Finding:
     """Guesses which canaries took part in a central run, from its models.
 
-    Two attackers guess, with half of the error probability each: one that sees the models of all
-    evaluations, and one that sees the first and the final model. The better bound counts.
+    Two attackers guess: one that sees the models of all evaluations, and one that sees the first
+    and the final model. See `finding`.
 
     Raises:
         UserError: if the run has no canaries, too few, or not their coins.
@@ -48,10 +49,13 @@ def attack(target: Target, config: AuditConfig) -> Finding:
         "trajectory": _along_gradients(target, canaries),
         "final_model": _fall_of_loss(target, canaries),
     }
-    return finding(scores, coins, THREAT_MODELS, "example", target.delta, config.confidence)
+    first = "trajectory" if target.claim else None
+    return finding(scores, coins, THREAT_MODELS, "example", target.claim, config.confidence, first)
 
 
-def finding(scores, coins, threat_models, unit, delta, confidence, figures=None) -> Finding:
+def finding(
+    scores, coins, threat_models, unit, claim, confidence, counted=None, figures=None
+) -> Finding:
     """Returns what several attackers' scores of canaries prove together.
 
     Args:
@@ -59,28 +63,33 @@ def finding(scores, coins, threat_models, unit, delta, confidence, figures=None)
         coins: [m] bool.
         threat_models: In words, by attacker.
         unit: What a canary is.
-        delta: Of the claim.
-        confidence: Of the bound, split among the attackers.
+        claim: What the run accounts for; None if it claims nothing.
+        confidence: Of the bound.
+        counted: The attacker whose bound counts, chosen beforehand; each attacker's own bound then
+            holds with the confidence. None if the best counts: they share the error probability.
         figures: What else audit.json is to hold.
     """
-    each = 1 - (1 - confidence) / len(scores)
-    results, curves, summary = [], {}, {"canaries": len(coins)}
-    best = None
+    each = confidence if counted else 1 - (1 - confidence) / len(scores)
+    results, curves, summary = {}, {}, {"canaries": len(coins)}
     for name, values in scores.items():
-        guessed = statistics.guess_canaries(values, coins, delta, each)
+        guessed = guess_canaries(values, coins, claim, each)
         curves[name] = (values[coins], values[~coins])
         measured = report.rates(*curves[name], confidence)
-        results.append({"attack": name, "threat_model": threat_models[name], **guessed, **measured})
+        described = {"attack": name, "threat_model": threat_models[name]}
+        results[name] = {**described, **guessed, "bound_confidence": each, **measured}
         summary |= {f"{name}_epsilon": guessed["epsilon"], f"{name}_auc": measured["auc"]["value"]}
-        if best is None or guessed["epsilon"] > best[1]["epsilon"]:
-            best = name, guessed
-    name, guessed = best
+    best = counted or max(results, key=lambda name: results[name]["epsilon"])
+    result = results[best]
     return Finding(
-        threat_model=threat_models[name],
+        threat_model=threat_models[best],
         unit=unit,
-        epsilon_lower_bound=guessed["epsilon"],
-        figures={"canaries": len(coins), **(figures or {}), "results": results},
-        summary=summary | {"guesses": guessed["guesses"], "correct": guessed["correct"]},
+        epsilon_lower_bound=result["epsilon"],
+        bound_rests_on=(
+            f"a fair coin for each of {len(coins)} canaries, of which the attack guessed "
+            f"{result['correct']} of {result['guesses']} right {report.by_theorem(claim)}"
+        ),
+        figures={"canaries": len(coins), **(figures or {}), "results": list(results.values())},
+        summary=summary | {"guesses": result["guesses"], "correct": result["correct"]},
         curves=curves,
     )
 

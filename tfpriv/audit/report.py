@@ -8,16 +8,22 @@ import numpy as np
 
 from tfpriv import rounding, runs
 from tfpriv.audit import statistics
+from tfpriv.audit.claims import Claim
 from tfpriv.audit.config import AuditConfig
+from tfpriv.audit.guesses import guess_pairs
 from tfpriv.audit.statistics import Estimate
 from tfpriv.audit.target import Target
 from tfpriv.runs import json_files
 
 FILE = "audit.json"
+_EACH_ON_ITS_OWN = (
+    "the bound is wrong with a probability of at most {error:.2g}; each audit of a run has this "
+    "probability of its own, so of several audits the best bound is wrong more often"
+)
 _DRAW = (
     "the random draw by --train_fraction: each member is paired at random with an example that the "
     "draw left out, which of the two took part is a fair coin, and the attack guessed {correct} of "
-    "{guesses} such coins right (Steinke et al. 2023, Theorem 5.2, for replacing an example)"
+    "{guesses} such coins right, each of which replaces an example {theorem}"
 )
 _LINES = (
     {"color": "#0072B2", "linestyle": "-"},
@@ -107,8 +113,21 @@ def bound_of_draw(
             "no_bound_because": "a test set may differ from the training set otherwise than by "
             "chance",
         }
-    guessed = statistics.guess_pairs(members, others, target.delta, config.confidence, config.seed)
-    return {"epsilon_lower_bound": guessed["epsilon"], "bound_rests_on": _DRAW.format(**guessed)}
+    guessed = guess_pairs(members, others, target.claim, config.confidence, config.seed)
+    words = _DRAW.format(**guessed, theorem=by_theorem(target.claim))
+    return {"epsilon_lower_bound": guessed["epsilon"], "bound_rests_on": words}
+
+
+def by_theorem(claim: Claim | None) -> str:
+    """Returns in words how right guesses become a bound."""
+    if claim is None:
+        return "(Steinke, Nasr and Jagielski 2023, Theorem 5.2)"
+    return (
+        "(Mahloujifar, Melis and Chaudhuri 2024, with a number of guesses that the accounted noise "
+        "decided beforehand; a bound above the accounted epsilon refutes the accounting whatever "
+        "the mechanism is, and the size of a bound takes it for the accounted mechanism with "
+        "another amount of noise)"
+    )
 
 
 def write(run: runs.RunDirectory, finding: Finding, head: Mapping, epsilon: float | None) -> bool:
@@ -121,6 +140,14 @@ def write(run: runs.RunDirectory, finding: Finding, head: Mapping, epsilon: floa
         epsilon: What the audited run accounts for.
     """
     verdict, is_broken = judge(finding, epsilon)
+    of_bound = {}
+    if finding.epsilon_lower_bound is not None:
+        error = round(1 - head["confidence"], 12)
+        of_bound = {
+            "error_probability": error,
+            "several_audits": _EACH_ON_ITS_OWN.format(error=error),
+            "bound_rests_on": finding.bound_rests_on,
+        }
     json_files.write(
         run.path / FILE,
         {
@@ -128,7 +155,7 @@ def write(run: runs.RunDirectory, finding: Finding, head: Mapping, epsilon: floa
             "unit": finding.unit,
             "threat_model": finding.threat_model,
             "epsilon_lower_bound": finding.epsilon_lower_bound,
-            **({"bound_rests_on": finding.bound_rests_on} if finding.bound_rests_on else {}),
+            **of_bound,
             "accounted_epsilon": epsilon,
             "verdict": verdict,
             "broken": is_broken,
@@ -175,6 +202,8 @@ def as_text(found: Mapping) -> str:
         estimate = _shown(result["epsilon_estimate"], "{:.3g}")
         rough = " and with so few canaries likely too large" if found["estimate_is_rough"] else ""
         lines.append(f"{name}: epsilon estimated at {estimate}, which is no bound{rough}")
+    if "several_audits" in found:
+        lines.append(f"{found['several_audits']}.")
     return "\n".join([*lines, found["verdict"]])
 
 

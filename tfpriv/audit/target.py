@@ -7,6 +7,7 @@ import numpy as np
 import tensorflow as tf
 
 from tfpriv import datasets, models, runs
+from tfpriv.audit.claims import Claim
 from tfpriv.audit.config import FEWEST_EXAMPLES
 from tfpriv.errors import UserError
 
@@ -85,6 +86,20 @@ class Target:
         """The delta of the claim; 0 without one."""
         # A run that clips without noise names a delta and claims nothing.
         return 0.0 if self.epsilon is None else self.run.privacy.get("delta") or 0.0
+
+    @functools.cached_property
+    def claim(self) -> Claim | None:
+        """What the run accounts for, to be held against an attack; None if it claims no privacy.
+
+        Raises:
+            UserError: if its statement cannot be read.
+        """
+        try:
+            return Claim.of(self.run.privacy)
+        except ValueError as error:
+            raise UserError(
+                f"the privacy statement of {self.run.path} is damaged: {error}"
+            ) from error
 
     @property
     def is_random(self) -> bool:

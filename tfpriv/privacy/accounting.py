@@ -1,5 +1,6 @@
 """Epsilon for an event, and the noise for an epsilon, by dp_accounting."""
 
+import ast
 import dataclasses
 import functools
 import math
@@ -25,6 +26,15 @@ _LARGEST_PLD = 1e6
 # The sums behind a step's Rényi divergence D at order a come out up to 4e-13 / (a - 1) below it, in
 # comparison with quadrature; over many steps of tiny divergence that is all there is of epsilon.
 _RDP_ROUNDING = 1e-12
+
+# What events are made of, by their names in `repr`.
+_EVENTS = (
+    "ComposedDpEvent",
+    "GaussianDpEvent",
+    "PoissonSampledDpEvent",
+    "SampledWithoutReplacementDpEvent",
+    "SelfComposedDpEvent",
+)
 
 # Equal releases, or several such groups of them.
 Event = dp_accounting.SelfComposedDpEvent | dp_accounting.ComposedDpEvent
@@ -94,25 +104,94 @@ def epsilon_pld(event: Event, delta: float, scale: float) -> float | None:
         Epsilon, or None where this arithmetic has no bound: for an epsilon beyond 1e6, or a delta
         as small as the rounding of the Fourier transform that composes the steps.
     """
-    # Rounding moved delta by up to a fourth of this, in comparison with sums that do not cancel.
-    rounding = _releases(event) * np.finfo(float).eps
+    rounding = _fourier_rounding(event)
     if scale > _LARGEST_PLD or delta <= 2 * rounding:
         return None
-    interval = 1e-4 * max(1.0, scale)
+    epsilon_of, _ = _privacy_loss(event, 1e-4 * max(1.0, scale))
+    epsilon = epsilon_of(delta - rounding)
+    return float(epsilon) if math.isfinite(epsilon) else None
+
+
+def deltas(event: Event, epsilons: np.ndarray, interval: float) -> np.ndarray:
+    """Returns the least deltas at which an event is known to be (epsilon, delta)-DP, by PLD.
+
+    Args:
+        event: What was released, read as by `epsilon_pld`.
+        epsilons: [n], each at least 0.
+        interval: Losses are rounded up to a multiple of this, above 0.
+
+    Returns:
+        [n] in [0, 1].
+    """
+    _, delta_of = _privacy_loss(event, interval)
+    found = np.asarray(delta_of(epsilons), np.float64)
+    return np.clip(found + _fourier_rounding(event), 0.0, 1.0)
+
+
+def _privacy_loss(event, interval):
+    """Returns epsilon as a function of delta, and delta as one of epsilon."""
     if has_subsets(event):
         loss = subsets.compose(parts(event), interval)
-        epsilon = loss.get_epsilon_for_delta(delta - rounding)
-    else:
-        accountant = pld.PLDAccountant(
-            neighboring_relation=ADD_OR_REMOVE, value_discretization_interval=interval
-        )
-        epsilon = accountant.compose(event).get_epsilon(delta - rounding)
-    return float(epsilon) if math.isfinite(epsilon) else None
+        return loss.get_epsilon_for_delta, loss.get_delta_for_epsilon
+    accountant = pld.PLDAccountant(
+        neighboring_relation=ADD_OR_REMOVE, value_discretization_interval=interval
+    )
+    accountant.compose(event)
+    return accountant.get_epsilon, accountant.get_delta
+
+
+def _fourier_rounding(event):
+    """Returns what to add to a delta that is composed by Fourier transforms.
+
+    Rounding moved it by up to a fourth of this, in comparison with sums that do not cancel.
+    """
+    return _releases(event) * np.finfo(float).eps
 
 
 def parts(event: Event) -> list[dp_accounting.SelfComposedDpEvent]:
     """Returns the groups of equal releases in an event."""
     return event.events if isinstance(event, dp_accounting.ComposedDpEvent) else [event]
+
+
+def read_event(text: str) -> Event:
+    """Returns the event whose `repr` a text is, as the privacy statement holds it.
+
+    Raises:
+        ValueError: if it is the `repr` of no such event.
+    """
+
+    def value(node):
+        if isinstance(node, ast.Constant) and isinstance(node.value, int | float):
+            return node.value
+        if isinstance(node, ast.List):
+            return [value(each) for each in node.elts]
+        is_event = isinstance(node, ast.Call) and isinstance(node.func, ast.Name)
+        if is_event and node.func.id in _EVENTS and not node.args:
+            named = {keyword.arg: value(keyword.value) for keyword in node.keywords}
+            return getattr(dp_accounting, node.func.id)(**named)
+        raise ValueError(f"{ast.unparse(node)} is no event of tfpriv.")
+
+    try:
+        return value(ast.parse(text, mode="eval").body)
+    except (SyntaxError, TypeError) as error:
+        raise ValueError(f"{text} is no event of tfpriv: {error}.") from error
+
+
+def with_scaled_noise(event: Event, factor: float) -> Event:
+    """Returns an event with `factor` times the noise in each of its Gaussian releases."""
+    if isinstance(event, dp_accounting.GaussianDpEvent):
+        return dp_accounting.GaussianDpEvent(event.noise_multiplier * factor)
+    if isinstance(event, dp_accounting.ComposedDpEvent):
+        parts_scaled = [with_scaled_noise(part, factor) for part in event.events]
+        return dp_accounting.ComposedDpEvent(parts_scaled)
+    scaled = with_scaled_noise(event.event, factor)
+    if isinstance(event, dp_accounting.SelfComposedDpEvent):
+        return dp_accounting.SelfComposedDpEvent(scaled, event.count)
+    if isinstance(event, dp_accounting.PoissonSampledDpEvent):
+        return dp_accounting.PoissonSampledDpEvent(event.sampling_probability, scaled)
+    return dp_accounting.SampledWithoutReplacementDpEvent(
+        event.source_dataset_size, event.sample_size, scaled
+    )
 
 
 def has_subsets(event: Event) -> bool:
@@ -121,6 +200,15 @@ def has_subsets(event: Event) -> bool:
         isinstance(part.event, dp_accounting.SampledWithoutReplacementDpEvent)
         for part in parts(event)
     )
+
+
+def sampling_probability(part: dp_accounting.SelfComposedDpEvent) -> float:
+    """Returns the probability of a member to be in a sample of a group of equal releases."""
+    if isinstance(part.event, dp_accounting.PoissonSampledDpEvent):
+        return part.event.sampling_probability
+    if isinstance(part.event, dp_accounting.SampledWithoutReplacementDpEvent):
+        return part.event.sample_size / part.event.source_dataset_size
+    return 1.0
 
 
 def _releases(event):

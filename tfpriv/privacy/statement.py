@@ -17,6 +17,13 @@ SAMPLING_KEY = (
     "whoever has the sampling key, which decides who takes part; it is no part of the run directory"
 )
 PARTITION = "the picture of the partition, which shows exact numbers of examples and labels"
+GRID_NOISE = (
+    "The noise is a discrete Gaussian, in whole steps of a grid to which the sum is rounded first. "
+    "It is proved that nothing of the sum below the grid is released, that epsilon pays for this "
+    "rounding, and that each number of the noise is within a total variation distance of 2^-105 of "
+    "its distribution. It is not proved that what float32 rounds before that, in gradients, norms "
+    "and sums, moves a contribution by a negligible share of the clip only."
+)
 _FACTORIZATION_WORDS = {
     "optimized": "the banded matrix with the least error of prefix sums",
     "sqrt": "a banded square root",
@@ -31,6 +38,7 @@ def describe(
     *,
     covered: str,
     not_covered: Sequence[str] = (),
+    noise: str = GRID_NOISE,
     repeated_steps: int = 0,
     insecure_sampling_seed: int | None = None,
     stopped_early_after: int | None = None,
@@ -42,6 +50,7 @@ def describe(
         segments: The steps that ran, as `PrivacyPlan.event` takes them.
         covered: What the guarantee is about, in words; for example "the released model".
         not_covered: What this run adds to `NOT_COVERED`; empty texts are left out.
+        noise: What is proved of the noise and what is not, in words.
         repeated_steps: How many of the steps were run again after an interruption.
         insecure_sampling_seed: The number that decided who took part, where it was given and no
             secret key was drawn.
@@ -52,8 +61,8 @@ def describe(
         A dictionary with the keys private, unit, neighboring_relation, sampler, population,
         expected_size, mechanism, noise_multiplier, clip_norm, release_noise_multiplier, steps,
         repeated_steps, stopped_early_after, insecure_sampling_seed, delta, epsilon, accountant,
-        epsilon_pld, epsilon_rdp, event, covered, not_covered, notes. Epsilons are None when the run
-        is not private.
+        epsilon_pld, epsilon_rdp, event, noise, covered, not_covered, notes. Epsilons and noise are
+        None when the run is not private.
     """
     secret = SAMPLING_KEY if insecure_sampling_seed is None else ""
     statement = {
@@ -77,6 +86,7 @@ def describe(
         "epsilon_pld": None,
         "epsilon_rdp": None,
         "event": None,
+        "noise": None,
         "covered": covered,
         "not_covered": [item for item in (*NOT_COVERED, secret, *not_covered) if item],
         "notes": list(plan.warnings),
@@ -89,6 +99,7 @@ def describe(
             epsilon_pld=epsilon.pld,
             epsilon_rdp=epsilon.rdp,
             event=repr(plan.event(segments)),
+            noise=noise,
         )
     return statement
 
@@ -121,6 +132,7 @@ def as_text(plan: PrivacyPlan, statement: dict) -> str:
     ]
     if plan.release_noise_multiplier is not None:
         lines.append(_release(plan, statement))
+    lines.append(statement["noise"])
     if statement["repeated_steps"]:
         lines.append(
             f"{statement['repeated_steps']} of the steps were run again after an interruption and "

@@ -29,6 +29,12 @@ from tfpriv.secure.training_config import SecureTrainingConfig
 PROGRAM = "secure_training"
 
 _SHUFFLE_STREAM = 0x7EA1
+_NOISE = (
+    "The noise is Gaussian, rounded to the fixed-point grid on which the sum lies exactly. It is "
+    "proved that so rounded it is a post-processing of the Gaussian mechanism. It is not proved "
+    "that the floating-point evaluation of the noise and its end at 9.3 standard deviations change "
+    "nothing."
+)
 
 
 def run(config: SecureTrainingConfig) -> runs.RunDirectory:
@@ -199,12 +205,11 @@ class _Session:
                 "the client, who owns the examples and draws the batches",
                 "two servers that collude: what one server adds to the noise is no secret to it, "
                 "and the other two make up for one",
-                "the floating-point evaluation of the noise, and its tail beyond 9.3 standard "
-                "deviations; its rounding to fixed point is covered",
                 f"a sample of more than {self._secure.capacity} examples, which ends the run; its "
                 "probability is a millionth of delta",
                 "the training in the clear beside it, which is for comparison",
             ),
+            noise=_NOISE,
             insecure_sampling_seed=self._config.insecure_sampling_seed,
         )
         directory.write_privacy(values, statement.as_text(self._plan, values))

@@ -55,7 +55,8 @@ def test_verdict_compares_the_bound_with_the_claim(bound, epsilon, sentence, is_
 
 def test_report_is_written_with_its_pictures(tmp_path):
     scores = np.linspace(0, 1, 50)
-    finding = _finding(2.0, curves={"threshold": (scores + 0.2, scores), "flat": (scores, scores)})
+    curves = {"threshold": (scores + 0.2, scores), "flat": (scores, scores)}
+    finding = _finding(2.0, bound_rests_on="a fair coin", curves=curves)
     with RunDirectory.create(tmp_path / "audit", {}, program="audit") as run:
         assert report.write(run, finding, _HEAD, 1.0) is True
     found = json.loads((run.path / "audit.json").read_text())
@@ -64,6 +65,9 @@ def test_report_is_written_with_its_pictures(tmp_path):
         "unit": "example",
         "threat_model": "black box",
         "epsilon_lower_bound": 2.0,
+        "error_probability": 0.05,
+        "several_audits": found["several_audits"],
+        "bound_rests_on": "a fair coin",
         "accounted_epsilon": 1.0,
         "verdict": "the privacy claim is broken: audited lower bound 2 > accounted 1",
         "broken": True,
@@ -73,11 +77,21 @@ def test_report_is_written_with_its_pictures(tmp_path):
     assert (run.plots_path / "roc.png").stat().st_size > 1000
 
 
-def test_what_a_bound_rests_on_is_beside_it(tmp_path):
-    finding = _finding(0.5, bound_rests_on="a fair coin")
+def test_report_says_that_each_audit_of_a_run_errs_on_its_own(tmp_path):
+    with RunDirectory.create(tmp_path / "audit", {}, program="audit") as run:
+        report.write(run, _finding(0.5), _HEAD | {"confidence": 0.9}, 1.0)
+    found = json.loads((run.path / "audit.json").read_text())
+    assert found["error_probability"] == 0.1
+    assert "wrong with a probability of at most 0.1;" in found["several_audits"]
+    assert "of several audits the best bound is wrong more often" in found["several_audits"]
+
+
+def test_report_without_a_bound_says_nothing_of_its_error(tmp_path):
+    finding = _finding(None, no_bound_because="it rains")
     with RunDirectory.create(tmp_path / "audit", {}, program="audit") as run:
         report.write(run, finding, _HEAD, 1.0)
-    assert json.loads((run.path / "audit.json").read_text())["bound_rests_on"] == "a fair coin"
+    found = json.loads((run.path / "audit.json").read_text())
+    assert not found.keys() & {"error_probability", "several_audits", "bound_rests_on"}
 
 
 def test_report_without_scores_has_no_picture(tmp_path):

@@ -1,6 +1,7 @@
 import math
 
 import dp_accounting
+import numpy as np
 import pytest
 from dp_accounting import pld
 from scipy import optimize, stats
@@ -115,3 +116,66 @@ def test_impossible_delta_is_refused(delta):
 def test_delta_of_one_over_the_population_draws_a_warning():
     assert "not below 1/1000" in accounting.check_delta(1e-3, 1000)
     assert accounting.check_delta(0.99e-3, 1000) is None
+
+
+# Events, as an audit reads them again and turns their noise.
+
+_GAUSSIAN = dp_accounting.GaussianDpEvent(2.0)
+_EVENTS = [
+    dp_accounting.SelfComposedDpEvent(_GAUSSIAN, 3),
+    dp_accounting.SelfComposedDpEvent(dp_accounting.PoissonSampledDpEvent(0.1, _GAUSSIAN), 3),
+    dp_accounting.SelfComposedDpEvent(
+        dp_accounting.SampledWithoutReplacementDpEvent(50, 5, _GAUSSIAN), 3
+    ),
+]
+_EVENTS.append(dp_accounting.ComposedDpEvent(_EVENTS[:2]))
+
+
+@pytest.mark.parametrize("event", _EVENTS)
+def test_event_is_read_as_it_is_written(event):
+    assert accounting.read_event(repr(event)) == event
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "print(1)",
+        "__import__('os')",
+        "NonPrivateDpEvent()",
+        "GaussianDpEvent(2.0)",
+        "GaussianDpEvent(noise_multiplier='2')",
+        "GaussianDpEvent(noise=2)",
+        "GaussianDpEvent(",
+        "",
+    ],
+)
+def test_text_that_is_no_event_is_refused(text):
+    with pytest.raises(ValueError, match="no event of tfpriv"):
+        accounting.read_event(text)
+
+
+@pytest.mark.parametrize("event", _EVENTS)
+def test_all_the_noise_of_an_event_is_scaled(event):
+    scaled = accounting.with_scaled_noise(event, 1.5)
+    assert repr(scaled) == repr(event).replace("noise_multiplier=2.0", "noise_multiplier=3.0")
+
+
+def test_sampling_probability_is_a_members():
+    found = [accounting.sampling_probability(event) for event in _EVENTS[:3]]
+    assert found == [1.0, 0.1, 0.1]
+
+
+@pytest.mark.parametrize("noise_multiplier", [0.5, 2.0])
+def test_deltas_are_just_above_the_exact_gaussian_ones(noise_multiplier):
+    epsilons = np.array([0.0, 0.5, 2.0, 5.0])
+    event = dp_accounting.SelfComposedDpEvent(dp_accounting.GaussianDpEvent(noise_multiplier), 4)
+    exact = np.array([gaussian_delta(2 / noise_multiplier, epsilon) for epsilon in epsilons])
+    found = accounting.deltas(event, epsilons, 1e-4)
+    assert np.all(found >= exact)
+    np.testing.assert_allclose(found, exact, rtol=2e-3, atol=1e-9)
+
+
+@pytest.mark.parametrize("event", _EVENTS)
+def test_deltas_are_those_of_the_reported_epsilon(event):
+    epsilon = accounting.epsilon_pld(event, 1e-5, 1.0)
+    assert accounting.deltas(event, np.array([epsilon]), 1e-4)[0] == pytest.approx(1e-5, rel=1e-2)

@@ -69,7 +69,7 @@ def test_statement_is_strict_json_with_the_promised_keys(plan):
         *("mechanism", "noise_multiplier", "clip_norm", "release_noise_multiplier", "steps"),
         *("repeated_steps", "stopped_early_after", "insecure_sampling_seed", "delta", "notes"),
         *("epsilon", "accountant", "epsilon_pld", "epsilon_rdp", "event"),
-        *("covered", "not_covered"),
+        *("noise", "covered", "not_covered"),
     }
 
 
@@ -89,6 +89,7 @@ def test_no_noise_is_called_not_private_in_words(plan):
     assert described["private"] is False
     names = ("epsilon", "epsilon_pld", "epsilon_rdp", "accountant")
     assert [described[name] for name in names] == [None] * 4
+    assert described["noise"] is None
 
 
 @pytest.mark.parametrize("plan", PLANS[:-2])
@@ -104,6 +105,8 @@ def test_text_names_all_that_the_guarantee_rests_on(plan):
     for item in (*statement.NOT_COVERED, "the train metrics"):
         assert f"- {item}" in text
     assert "run again" not in text
+    for proved in ("discrete Gaussian", "nothing of the sum below the grid", "It is not proved"):
+        assert proved in text
 
 
 @pytest.mark.parametrize(
