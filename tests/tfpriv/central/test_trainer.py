@@ -278,11 +278,13 @@ def test_resumed_run_without_noise_ends_where_the_whole_one_does(tmp_path, monke
     assert resumed.read_metrics() == whole.read_metrics()
 
 
-@pytest.mark.parametrize("mechanism", ["dpsgd", "tree", "banded"])
+@pytest.mark.parametrize(
+    ("mechanism", "more"), [("dpsgd", {}), ("tree", {}), ("banded", {"bands": 8})]
+)
 def test_resumed_private_run_draws_anew_and_counts_what_it_released(
-    mechanism, tmp_path, monkeypatch
+    mechanism, more, tmp_path, monkeypatch
 ):
-    settings = {**PRIVATE, "epochs": 4, "mechanism": mechanism}
+    settings = {**PRIVATE, "epochs": 4, "mechanism": mechanism, **more}
     whole = _run(tmp_path / "whole", **settings)
     _interrupted(tmp_path / "run", settings, monkeypatch, 60)
     resumed = _run(tmp_path / "run", **settings, resume=True)
