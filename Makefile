@@ -126,7 +126,7 @@ conformance: .venv/installed ## run tf-encrypted's own tests on our ops (4 minut
 players: .venv/installed ## run the secure programs across three servers on this machine
 	$(python) -m tests.three_players
 
-power: .venv/installed ## plant mistakes in DP-SGD and count how many the audits find (10 minutes)
+power: .venv/installed ## plant mistakes in DP-SGD and count how many the audits find (an hour)
 	$(python) -m tests.audit_power
 
 lint: .venv/installed ## run the linter and check the formatting

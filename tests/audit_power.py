@@ -18,6 +18,10 @@ from tfpriv.runs import json_files, provenance
 
 _FOLDER = pathlib.Path(__file__).parent
 RESULTS, README = _FOLDER / "audit_power.json", _FOLDER / "README.md"
+_LOOKED_FOR = {
+    "seed known": "one run, 600 canaries, all steps, knowing the seed",
+    "low bits": "16 steps, looking for: low bits",
+}
 BEGIN, END = "<!-- audit power -->", "<!-- /audit power -->"
 
 
@@ -39,8 +43,8 @@ def table(results: dict) -> str:
 
 
 def measure(count: int) -> dict:
-    """Runs every mistake `count` times, with a seed of its own each time."""
-    from tests import planted
+    """Runs every mistake `count` times, with a seed of its own each time; a leak half as often."""
+    from tests import planted, planted_leaks
 
     rows = []
     for mistake in planted.MISTAKES:
@@ -54,6 +58,14 @@ def measure(count: int) -> dict:
     for mistake in ("none", "empty steps skipped"):
         found = [planted.audited_step(mistake, seed) for seed in range(count)]
         rows.append(_row(mistake, "one step, repeated", found[0][1], [bound for bound, _ in found]))
+    for leak in planted_leaks.LEAKS:
+        for mistake, is_planted in (("none", False), (leak, True)):
+            with _quiet():
+                found = [
+                    planted_leaks.audited(leak, is_planted, seed) for seed in range(-(-count // 2))
+                ]
+            audit = _LOOKED_FOR.get(leak, f"{planted_leaks.TRIALS} runs, looking for: {leak}")
+            rows.append(_row(mistake, audit, found[0][1], [bound for bound, _ in found]))
     made = provenance.surroundings()
     return {"rows": rows, **{name: made[name] for name in ("versions", "git_commit", "git_dirty")}}
 

@@ -59,26 +59,27 @@ class _ClippedAfterwards(PrivateStep):
 
     def _sum(self, features, labels, present):
         scale = 1 / self._expected_size
-        sums, norms = self._clipped_sum(features, labels, present, tf.constant(1e9), scale=scale)
+        sums, _ = self._clipped_sum(features, labels, present, tf.constant(1e9), scale=scale)
         sums, _ = tf.clip_by_global_norm(sums, self.clip_norm)
-        return sums, tf.zeros([]), norms
+        return sums, tf.zeros([])
 
 
 class _SkippedEmpty(PrivateStep):
     """A step without examples is left out, and its noise with it."""
 
     def __call__(self, chunks):
-        if not any(np.any(present) for *_, present in chunks):
-            return np.zeros(1)
-        return super().__call__(chunks)
+        if any(np.any(present) for *_, present in chunks):
+            super().__call__(chunks)
 
 
 class _Repeating(privacy.PrivacyPlan):
     """Shuffled batches, with the canaries in every one, though the plan accounts for Poisson's."""
 
-    def participants(self, step, seed, segment):
+    def participants(self, step, origin, segment):
         size = round(self.sampler.expected_size)
-        dealt = privacy.build_sampler("shuffled", self.sampler.population, size).sample(step, seed)
+        dealt = privacy.build_sampler("shuffled", self.sampler.population, size).sample(
+            step, origin
+        )
         return np.union1d(dealt, _Repeating.canaries)
 
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from tests import planted
+from tests import planted, planted_leaks
 
 _FEWER = {"epochs": 8, "checkpoint_every": 8}
 
@@ -44,4 +44,12 @@ def test_step_that_skips_what_is_empty_is_found_by_repeating_it(seed):
 @pytest.mark.parametrize("seed", range(3))
 def test_step_without_a_mistake_is_not_blamed(seed):
     bound, accounted = planted.audited_step("none", seed)
+    assert bound <= accounted
+
+
+@pytest.mark.parametrize("leak", ["seed known", "low bits"])
+def test_leak_beside_the_noise_is_found_where_it_is_planted_and_nowhere_else(leak):
+    bound, accounted = planted_leaks.audited(leak, True, seed=0)
+    assert bound > accounted
+    bound, accounted = planted_leaks.audited(leak, False, seed=0)
     assert bound <= accounted
