@@ -15,6 +15,8 @@ from tfpriv.noise.discrete_gaussian import PROVED_UNIT
 
 # Rounding is paid for with so much more noise at most; for millions of weights it takes 10^-5.
 _LARGEST_PRICE = 0.1
+# In bytes.
+_ALIGNMENT = 64
 
 
 def step_width(noise_multiplier: float, size: int, rounding: float = 1.0) -> float:
@@ -57,8 +59,16 @@ def release(total: np.ndarray, noise: np.ndarray, width: float) -> np.ndarray:
         raise ValueError(f"noise of {noise.size} {noise.dtype} for a sum of {total.size} numbers.")
     library = native.load()
     kernels = {np.float32: library.release_float, np.float64: library.release_double}
-    released = np.empty_like(total)
+    released = _aligned(total.shape, total.dtype)
     kernels[total.dtype.type](
         total.ctypes.data, noise.ctypes.data, total.size, width, released.ctypes.data
     )
     return released
+
+
+def _aligned(shape, dtype):
+    """Returns an empty array that TensorFlow takes as it is; one aligned otherwise it copies."""
+    size = math.prod(shape) * dtype.itemsize
+    room = np.empty(size + _ALIGNMENT, np.uint8)
+    start = -room.ctypes.data % _ALIGNMENT
+    return room[start : start + size].view(dtype).reshape(shape)
