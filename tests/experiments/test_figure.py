@@ -156,7 +156,7 @@ def test_metric_that_a_summary_lacks_is_named(presets):
 
 
 @pytest.mark.parametrize("paper", ["papernot2020", "kairouz2021", "audits"])
-def test_points_from_before_commands_were_kept_are_drawn(tmp_path, paper):
+def test_points_that_are_checked_in_are_drawn(tmp_path, paper):
     presets = ROOT / "experiments" / "presets"
     for name in json.loads((presets / paper / "points.json").read_text()):
         if name.startswith("commands of "):
