@@ -41,6 +41,8 @@ _STYLES = (
     {"color": "#E69F00", "linestyle": "-", "marker": "v"},
     {"color": "#56B4E9", "linestyle": "--", "marker": "P"},
 )
+# Longer names in a legend stand one below the other.
+_LONGEST_BESIDE_ANOTHER = 36
 _PUBLISHED_STYLES = ({"marker": "x"}, {"marker": "+"}, {"marker": "1"}, {"marker": "2"})
 
 # What the description of a figure holds.
@@ -149,7 +151,9 @@ def draw(path: pathlib.Path, figure: dict, points: dict) -> None:
         axes.set_xlabel(figure["xlabel"])
         axes.set_ylabel(figure["ylabel"])
         axes.set_title(figure["title"], fontsize=9)
-        axes.figure.legend(loc="outside lower center", ncols=2, fontsize=7)
+        longest = max(map(len, axes.get_legend_handles_labels()[1]))
+        columns = 2 if longest <= _LONGEST_BESIDE_ANOTHER else 1
+        axes.figure.legend(loc="outside lower center", ncols=columns, fontsize=7)
 
 
 def _run_missing(figure, seeds, points, commands, folder, save):

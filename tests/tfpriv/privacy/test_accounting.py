@@ -179,3 +179,13 @@ def test_deltas_are_just_above_the_exact_gaussian_ones(noise_multiplier):
 def test_deltas_are_those_of_the_reported_epsilon(event):
     epsilon = accounting.epsilon_pld(event, 1e-5, 1.0)
     assert accounting.deltas(event, np.array([epsilon]), 1e-4)[0] == pytest.approx(1e-5, rel=1e-2)
+
+
+@pytest.mark.parametrize("event", [_EVENTS[0], _EVENTS[1], _EVENTS[3]])
+@pytest.mark.parametrize("orders", [None, accounting.FEW_ORDERS])
+def test_divergences_that_are_kept_compose_as_dp_accountings_own(event, orders):
+    accountant = dp_accounting.rdp.RdpAccountant(orders, accounting.ADD_OR_REMOVE).compose(event)
+    # Twice, as the second time they are not computed again.
+    for _ in range(2):
+        found = accounting.epsilon_rdp(event, accounting.ADD_OR_REMOVE, 1e-5, orders)
+        assert found == pytest.approx(accountant.get_epsilon(1e-5), rel=1e-9)
