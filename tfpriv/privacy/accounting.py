@@ -84,22 +84,19 @@ def epsilon_rdp(
         delta: The probability left over, in (0, 1).
         orders: The orders to choose the best of, each above 1; dp_accounting's if None.
     """
-    orders = None if orders is None else tuple(orders)
-    every_part = [(part.count, *_divergences(part.event, relation, orders)) for part in parts(event)]
-    _, _, orders = every_part[0]
-    composed = sum(count * divergences for count, divergences, _ in every_part)
-    rounding = _releases(event) * _RDP_ROUNDING / (orders - 1)
+    orders = tuple(rdp.RdpAccountant(orders, relation).orders)
+    composed = sum(part.count * _divergences(part.event, relation, orders) for part in parts(event))
+    rounding = _releases(event) * _RDP_ROUNDING / (np.array(orders) - 1)
     return float(rdp.compute_epsilon(orders, np.maximum(composed, 0) + rounding, delta)[0])
 
 
 @functools.lru_cache(maxsize=64)
 def _divergences(release, relation, orders):
-    """Returns the Rényi divergences of one release, and their orders.
+    """Returns the Rényi divergences of one release at some orders.
 
     They take a second or two, and each evaluation of a run composes the same once more.
     """
-    accountant = rdp.RdpAccountant(orders, relation).compose(release)
-    return accountant.rdp, accountant.orders
+    return rdp.RdpAccountant(orders, relation).compose(release).rdp
 
 
 def epsilon_pld(event: Event, delta: float, scale: float) -> float | None:
