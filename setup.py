@@ -11,6 +11,7 @@ from setuptools.command.build_ext import build_ext
 
 OPS = "tfpriv.secure.native.ops"
 KERNELS = "tfpriv.noise.native.kernels"
+BIND = "tfpriv.listening.native.bind"
 
 FLAGS = ["-O3", "-DNDEBUG", "-fPIC", "-fvisibility=hidden", "-Wall"]
 # Comparing sizes with int64_t is TensorFlow's own habit. GCC notes that its way of passing long
@@ -85,4 +86,7 @@ def extension(name):
     return Extension(name, sources=sources, depends=headers)
 
 
-setup(ext_modules=[extension(OPS), extension(KERNELS)], cmdclass={"build_ext": Build})
+setup(
+    ext_modules=[extension(OPS), extension(KERNELS), extension(BIND)],
+    cmdclass={"build_ext": Build},
+)

@@ -12,6 +12,7 @@ import collections
 import contextlib
 import json
 import os
+import shutil
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -116,8 +117,11 @@ def stock_tff(model_name: str) -> Iterator[Round]:
     import tensorflow as tf
     import tensorflow_federated as tff
 
-    from tfpriv import models
+    from tfpriv import listening, models
 
+    # TFF starts its worker itself, which listens on every address if left alone.
+    folder = listening.private_folder()
+    os.environ.update(listening.child_environment("127.0.0.1", folder))
     features, labels = random_examples()
     clients = [
         tf.data.Dataset.from_tensor_slices((features[rows], labels[rows])).batch(BATCH_SIZE)
@@ -144,7 +148,10 @@ def stock_tff(model_name: str) -> Iterator[Round]:
         state = learning.next(state, data).state
         return {}
 
-    yield run_round
+    try:
+        yield run_round
+    finally:
+        shutil.rmtree(folder)
 
 
 @contextlib.contextmanager

@@ -37,6 +37,7 @@ def running(worker: Worker, *, answer_seconds: float = ANSWER_SECONDS) -> Iterat
 
     Raises:
         WorkerError: if the worker ends or falls silent; from the call that was in progress.
+        UserError: if it listens at a port.
     """
     channel = grpc.insecure_channel(worker.address, _CHANNEL_OPTIONS)
     watch = _Watch(worker, channel, answer_seconds)
@@ -71,12 +72,14 @@ class _Watch:
     def wait_until_ready(self):
         deadline = time.monotonic() + self._answer_seconds
         while not _answers(self._channel, 0.2, wait_for_ready=True):
+            self._worker.refuse_ports()
             if not self._worker.is_alive():
                 self._reason = "did not start"
             elif time.monotonic() > deadline:
                 self._reason = f"did not answer within {self._answer_seconds:g} s"
             if self._reason:
                 raise self.error()
+        self._worker.refuse_ports()
         self._thread.start()
 
     def error(self):

@@ -26,8 +26,8 @@ What is assumed: the three servers follow the protocol and no two of them put wh
 together (semi-honest, not colluding). The client decides what is computed: it builds the graph that
 every server runs.
 What is not protected: messages travel by TensorFlow's gRPC, neither encrypted nor authenticated.
-Servers and client listen on every interface of their machines, whatever their addresses say, and
-run any graph that anybody who reaches them sends."""
+Servers and client listen at their own addresses alone, and run any graph that anybody who reaches
+them there sends; every user of the same machine does, at a loopback address too."""
 
 
 def read(path: str | os.PathLike) -> dict[str, str]:
@@ -103,20 +103,6 @@ def port_of(address: str) -> int:
 def host_of(address: str) -> str:
     """Returns the host of a `host:port`, without the brackets of IPv6."""
     return address.rpartition(":")[0].strip("[]")
-
-
-def check_port_is_free(name: str, port: int) -> None:
-    """Raises UserError if the party cannot listen on its port."""
-    with socket.socket() as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind(("", port))
-            probe.listen()
-        except OSError as error:
-            raise UserError(
-                f"{name} cannot listen on port {port} ({error.strerror}); end what uses it, or "
-                "choose another port in the players file of every party."
-            ) from error
 
 
 def refuse_networks(addresses: dict[str, str], *, trusted_network: bool) -> None:

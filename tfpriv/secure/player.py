@@ -11,7 +11,7 @@ import sys
 
 from absl import app, flags
 
-from tfpriv import environment
+from tfpriv import environment, listening
 from tfpriv.errors import UserError
 from tfpriv.secure import addresses
 
@@ -34,7 +34,8 @@ def start(config: str, name: str, *, trusted_network: bool = False):
         The tf.distribute.Server, which answers already.
 
     Raises:
-        UserError: The file is wrong, an address is not allowed, or the port is taken.
+        UserError: The file is wrong, an address is not allowed or is none of this machine, the port
+            is taken, or the server would listen elsewhere too.
     """
     found = addresses.read(config)
     if name not in addresses.SERVERS:
@@ -45,22 +46,23 @@ def start(config: str, name: str, *, trusted_network: bool = False):
     # Through a web proxy gRPC would not find the others; the client may be anywhere.
     for variable in ("grpc_proxy", "https_proxy", "http_proxy"):
         os.environ.pop(variable, None)
-    port = addresses.port_of(found[name])
-    addresses.check_port_is_free(name, port)
-    _say(f"{name} of {config}: starting on port {port}.\n{addresses.THREAT_MODEL}")
+    host, port = addresses.host_of(found[name]), addresses.port_of(found[name])
+    place = listening.at(name, host, port)
+    _say(f"{name} of {config}: starting at {place}.\n{addresses.THREAT_MODEL}")
     version = addresses.version()
 
     import tensorflow as tf
 
     try:
-        server = tf.distribute.Server(
-            tf.train.ClusterSpec({addresses.JOB: [found[each] for each in addresses.SERVERS]}),
-            job_name=addresses.JOB,
-            task_index=addresses.SERVERS.index(name),
-        )
+        with place.serving():
+            server = tf.distribute.Server(
+                tf.train.ClusterSpec({addresses.JOB: [found[each] for each in addresses.SERVERS]}),
+                job_name=addresses.JOB,
+                task_index=addresses.SERVERS.index(name),
+            )
     except tf.errors.OpError as error:
         raise UserError(
-            f"{name} cannot listen on port {port} ({error.message}); choose another in {config}."
+            f"{name} cannot listen at {place} ({error.message}); choose another port in {config}."
         ) from error
     _show_version(server.target, version)
     _say(f"{name} is ready: {version}, process {os.getpid()}.")

@@ -11,6 +11,7 @@ from collections.abc import Iterator
 import grpc
 import tensorflow as tf
 
+from tfpriv import listening
 from tfpriv.errors import UserError
 from tfpriv.secure import addresses, player
 from tfpriv.secure.parties import CLIENT, SERVERS, Parties
@@ -47,7 +48,7 @@ def connect(
     """Connects this process, as the client, to three servers that run `tfpriv.secure.player`.
 
     To be called before this process holds tensors: TensorFlow's devices are set up anew. From then
-    on this process is a TensorFlow server too, which listens on every interface.
+    on this process is a TensorFlow server too, which listens at the client's address alone.
 
     Args:
         path: The players file.
@@ -55,7 +56,8 @@ def connect(
         answer_seconds: How long to wait for servers that are starting.
 
     Raises:
-        UserError: The file is wrong or an address is not allowed.
+        UserError: The file is wrong, an address is not allowed, or the client's is none of this
+            machine, is taken, or is not the only one at which this process would listen.
         PartyError: A server does not answer, is another one than the file says, or runs another
             version.
     """
@@ -63,8 +65,7 @@ def connect(
     addresses.refuse_networks(found, trusted_network=trusted_network)
     addresses.avoid_proxies(found)
     client = found.pop(CLIENT, None)
-    if client:
-        addresses.check_port_is_free(CLIENT, addresses.port_of(client))
+    place = client and _place(client)
     version = addresses.version()
     with concurrent.futures.ThreadPoolExecutor(len(SERVERS)) as pool:
         greeted = list(pool.map(lambda name: _greet(name, found[name], answer_seconds), SERVERS))
@@ -74,10 +75,11 @@ def connect(
                 f"{name} at {found[name]} runs another version ({greeting.version}) than this "
                 f"client ({version}); install the same at all parties."
             )
+    place = place or _place(_own(found))
     # The client's job is called as it was before, so that its devices keep their names.
     cluster = {
         addresses.JOB: [found[name] for name in SERVERS],
-        "localhost": [client or _own(found)],
+        "localhost": [client or str(place)],
     }
     parties = RemoteParties(
         devices={CLIENT: "/job:localhost/replica:0/task:0/device:CPU:0"}
@@ -88,8 +90,9 @@ def connect(
             name: greeting.incarnation for name, greeting in zip(SERVERS, greeted, strict=True)
         },
     )
-    with watching(parties):
+    with watching(parties), place.serving():
         tf.config.experimental_connect_to_cluster(tf.train.ClusterSpec(cluster))
+        tf.config.list_logical_devices()  # TensorFlow, and with it this process's server, starts.
     return parties
 
 
@@ -190,6 +193,10 @@ def _reason_of_failure(parties):
     return None
 
 
+def _place(address):
+    return listening.at(CLIENT, addresses.host_of(address), addresses.port_of(address))
+
+
 def _own(servers):
     """Returns an address of this machine by which the servers can reach this process."""
     address = servers[SERVERS[0]]
@@ -199,7 +206,7 @@ def _own(servers):
     with socket.socket(family, kind) as probe:
         probe.connect(target)  # Sends nothing: it asks the routing table.
         host = probe.getsockname()[0]
-    with socket.socket() as free:
-        free.bind(("", 0))
+    with socket.socket(family) as free:
+        free.bind((host, 0))
         port = free.getsockname()[1]
-    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+    return listening.written(host, port)

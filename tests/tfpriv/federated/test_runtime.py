@@ -2,6 +2,7 @@
 
 import os
 import signal
+import sys
 import threading
 import time
 
@@ -11,6 +12,7 @@ import pytest
 import tensorflow as tf
 import tensorflow_federated as tff
 
+from tfpriv.errors import UserError
 from tfpriv.federated import runtime, worker
 from tfpriv.federated.worker import Worker, WorkerError
 
@@ -107,6 +109,36 @@ def test_a_worker_that_does_not_start_is_an_error(monkeypatch):
     says = "worker did not start; it ended with status 1"
     with pytest.raises(WorkerError, match=says), runtime.running(Worker()):
         pass
+
+
+def test_a_worker_that_the_native_library_has_no_effect_on_cannot_listen_and_is_refused(
+    monkeypatch,
+):
+    monkeypatch.setattr(worker.listening, "child_environment", lambda *_: {})
+    ours = Worker()
+    says = (
+        r"was ended, as it does not keep from listening at (\[::\]|0\.0\.0\.0):\d+, .*make install"
+    )
+    with pytest.raises(UserError, match=says), runtime.running(ours):
+        raise AssertionError("ran")
+    assert not psutil.pid_exists(ours.pid)
+
+
+def test_a_worker_that_listens_at_another_port_too_is_refused(monkeypatch, tmp_path):
+    other = tmp_path / "worker"
+    other.write_text(
+        f"#!{sys.executable}\n"
+        "import signal, socket\n"
+        "ours = socket.create_server(('127.0.0.1', 0))\n"
+        "signal.pause()\n"
+    )
+    other.chmod(0o700)
+    monkeypatch.setattr(worker, "_worker_binary", lambda: str(other))
+    ours = Worker()
+    says = r"from listening at 127\.0\.0\.1:\d+, where others"
+    with pytest.raises(UserError, match=says), runtime.running(ours):
+        raise AssertionError("ran")
+    assert not psutil.pid_exists(ours.pid)
 
 
 def test_a_worker_that_never_listens_is_an_error_within_its_time():

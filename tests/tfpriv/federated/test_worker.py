@@ -3,8 +3,10 @@
 import os
 import pathlib
 import signal
+import stat
 import subprocess
 import sys
+import tempfile
 import textwrap
 import threading
 import time
@@ -15,6 +17,7 @@ import pytest
 from tfpriv.errors import UserError
 from tfpriv.federated import worker
 from tfpriv.federated.worker import Worker
+from tfpriv.listening import native
 
 
 def _gone(pid, seconds=10.0) -> bool:
@@ -131,6 +134,26 @@ def test_description_says_how_it_ended_and_shows_the_end_of_its_log(tmp_path):
     assert "line 84" not in description
     log.unlink()
     assert "(empty)" in found.describe()
+
+
+def test_its_folder_is_of_its_user_alone_and_goes_with_it():
+    found = Worker()
+    folder = pathlib.Path(found.address.removeprefix("unix:")).parent
+    assert stat.S_IMODE(folder.stat().st_mode) == 0o700
+    found.close()
+    assert not folder.exists()
+
+
+def test_without_the_native_library_it_is_not_started(monkeypatch, tmp_path):
+    monkeypatch.setattr(native, "__file__", str(tmp_path / "__init__.py"))
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    native.load.cache_clear()
+    try:
+        with pytest.raises(UserError, match=r"tfpriv.listening is not built .*make install"):
+            Worker()
+    finally:
+        native.load.cache_clear()
+    assert [*tmp_path.iterdir()] == []
 
 
 def test_another_thread_than_the_main_one_is_refused():
