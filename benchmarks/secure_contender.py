@@ -65,13 +65,14 @@ def _inference(job, protocol, parties):
     import numpy as np
 
     from tfpriv import models
-    from tfpriv.secure import inference, network
+    from tfpriv.secure import inference, network, ranges
 
     model = models.build(job.model, (28, 28, 1), 10, seed=0)
     examples = np.random.default_rng(0).random((job.batch_size, 28, 28, 1))
     start = time.perf_counter()
-    net = network.from_keras(model, protocol=job.protocol)
-    secure = inference.SecureModel(net, protocol, parties, job.batch_size)
+    net = network.from_keras(model)
+    _, bounds = ranges.measure(net, examples)
+    secure = inference.SecureModel(net, bounds, protocol, parties, job.batch_size)
     return lambda: secure.predict(examples), start
 
 

@@ -7,6 +7,7 @@ import subprocess
 import sys
 from collections.abc import Iterator, Sequence
 
+from experiments.program import DISAGREES
 from tfpriv import runs
 from tfpriv.errors import UserError
 
@@ -37,7 +38,7 @@ def run(
         finally:
             process.kill()  # Its own children end with it.
             process.wait()
-    if status:
+    if status not in (0, DISAGREES):
         end = log.read_text(errors="replace").splitlines()[-_LOG_LINES_SHOWN:]
         raise UserError(
             f"{title} ended with status {status}; the end of its log {log} says why:\n"

@@ -14,6 +14,8 @@ from tfpriv import environment
 from tfpriv.errors import UserError
 
 INTERRUPTED = 128 + signal.SIGINT
+# What is computed on shares is not what is computed in the clear.
+DISAGREES = 4
 
 
 @dataclasses.dataclass(frozen=True)
@@ -56,7 +58,8 @@ def config_from_flags(config_class: type):
 def run(main: Callable[[], None], *, resumes: bool = False) -> None:
     """Runs a program: parses the flags, calls `main`, and ends with a sentence if it fails.
 
-    The exit status is 0, 1 for a flag that does not exist, 2 for a UserError, or 130 after Ctrl-C.
+    The exit status is 0, 1 for a flag that does not exist, 2 for a UserError, 4 where answers on
+    shares are not those in the clear, or 130 after Ctrl-C.
 
     Args:
         main: The program.
@@ -79,6 +82,14 @@ def run(main: Callable[[], None], *, resumes: bool = False) -> None:
         _stop(f"interrupted{_how_to_go_on() if resumes else ''}.", INTERRUPTED)
     except UserError as error:
         _stop(str(error), 2)
+
+
+def leave_if_results_disagree(summary: Mapping) -> None:
+    """Warns and ends the program if the summary says that shares gave other answers."""
+    if summary.get("disagreement"):
+        sys.stdout.flush()
+        _say(summary["disagreement"], "warning")
+        sys.exit(DISAGREES)
 
 
 def _how_to_go_on():
@@ -113,9 +124,9 @@ def _stop(message, status):
     sys.exit(status)
 
 
-def _say(message):
+def _say(message, kind="error"):
     try:
-        print(f"error: {message}", file=sys.stderr, flush=True)
+        print(f"{kind}: {message}", file=sys.stderr, flush=True)
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stderr.fileno())
 

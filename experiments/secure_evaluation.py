@@ -4,6 +4,7 @@ import shutil
 
 from absl import flags
 
+from experiments import program
 from tfpriv import runs, secure
 from tfpriv.errors import UserError
 from tfpriv.secure import InferenceConfig, inference_config
@@ -30,6 +31,7 @@ _KEYS = (
     "plaintext_rmse",
     "agreement",
     "bytes_sent",
+    "disagreement",
 )
 
 
@@ -53,7 +55,7 @@ def prepare() -> None:
 def check_model(model) -> None:
     """Raises UserError if the model could not be evaluated as the flags ask."""
     if _PROTOCOL.value is not None:
-        secure.check_model(model, _PROTOCOL.value)
+        secure.check_model(model)
 
 
 def finish(run: runs.RunDirectory, data_dir: str | None) -> None:
@@ -69,6 +71,7 @@ def finish(run: runs.RunDirectory, data_dir: str | None) -> None:
         _evaluate(run, data_dir)
     text = (run.path / "privacy.txt").read_text()
     runs.print_safely(runs.format_summary(run.summary, run.files(), text))
+    program.leave_if_results_disagree(run.summary)
 
 
 def _evaluate(run, data_dir):

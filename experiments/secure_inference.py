@@ -47,6 +47,17 @@ _HELPS = {
         "client, who applies it) or approximate (it is computed on shares, approximately).",
         inference_config.SOFTMAX,
     ),
+    "input_bound": Help(
+        "What no feature is above in magnitude. The grids of the layers then follow from it and "
+        "from the weights; by default from the largest numbers that the examples make, of which "
+        "the servers so learn the powers of two.",
+        kind=float,
+    ),
+    "check_overflow": Help(
+        "Compare each layer's sums with their bound on shares, and stop if one is above: it opens "
+        "a bit a layer and batch to the client, and takes about two comparisons a number.",
+        kind=bool,
+    ),
     "players": Help(
         "Where the servers are: local (all in this process) or a file with their addresses; see "
         "python -m tfpriv.secure.player --help."
@@ -64,6 +75,7 @@ def main() -> None:
     """Evaluates as the flags say and prints the summary."""
     run = secure.infer(program.config_from_flags(InferenceConfig))
     runs.print_safely(runs.format_summary(run.summary, run.files()))
+    program.leave_if_results_disagree(run.summary)
 
 
 program.define_flags(InferenceConfig, _HELPS)

@@ -55,3 +55,31 @@ def test_an_error_is_a_sentence_and_leaves_nothing(tmp_path):
 def test_a_flag_that_does_not_exist_is_named():
     result = _run("--modle=x")
     assert result.returncode == 1 and "modle" in result.stderr
+
+
+def test_answers_that_disagree_are_a_warning_and_a_status_of_their_own(tmp_path):
+    from tfpriv import models
+
+    models.save(models.build("2nn", (8, 8, 1), 10, seed=0), tmp_path / "model.keras")
+    code = (
+        "from experiments import program, secure_inference\n"
+        "from tfpriv.secure import stages\n"
+        "stages.ReLU.compute = lambda self, protocol, x, *_: x.with_shares(x.shares - x.shares)\n"
+        "program.run(secure_inference.main)\n"
+    )
+    result = subprocess.run(
+        [
+            *(sys.executable, "-c", code, f"--model={tmp_path / 'model.keras'}"),
+            *("--dataset=digits", "--num_examples=64", f"--output_dir={tmp_path / 'run'}"),
+        ],
+        capture_output=True,
+        text=True,
+        cwd=_ROOT,
+        check=False,
+    )
+    assert result.returncode == 4, result.stderr
+    last = result.stderr.strip().splitlines()[-1]
+    assert last.startswith("warning: the answers on shares are not those in the clear: ")
+    assert "relu" in last
+    summary = json.loads((tmp_path / "run" / "summary.json").read_text())
+    assert summary["disagreement"] in last

@@ -56,13 +56,12 @@ def separate_devices() -> None:
     parties.separate_local_devices()
 
 
-def check_model(model, protocol: str) -> None:
+def check_model(model) -> None:
     """Raises UserError, with its layer's name, if a Keras model cannot be computed on shares.
 
     Args:
         model: A built model.
-        protocol: "aby3" or "securenn".
     """
     from tfpriv.secure import network
 
-    network.from_keras(model, protocol=protocol)
+    network.from_keras(model)

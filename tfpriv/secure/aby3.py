@@ -71,6 +71,10 @@ class ABY3(tfe.protocol.ABY3):
         )
         return wrapped(result)
 
+    def is_negative(self, x):
+        """Returns 1 where x is negative and 0 elsewhere: private whole numbers."""
+        return self.b2a_single(self.msb(x))
+
     def conv2d_channels_last(self, x, kernel, strides, padding):
         """Convolves images [batch, height, width, channels] with a kernel (HWIO), both private."""
         return fused.conv2d(self, x, kernel, strides, padding, data_format="NHWC")

@@ -6,18 +6,47 @@ import os
 import pathlib
 import statistics
 import time
+from collections.abc import Sequence
+from itertools import compress
 
 import numpy as np
 import tensorflow as tf
 
 from tfpriv import datasets, runs
 from tfpriv.errors import UserError
-from tfpriv.secure import communication, fixed_point, network, protocols, ranges, stages
+from tfpriv.secure import (
+    agreement,
+    communication,
+    fixed_point,
+    grids,
+    network,
+    protocols,
+    ranges,
+    stages,
+)
+from tfpriv.secure.fixed_point import Fixed
 from tfpriv.secure.inference_config import InferenceConfig
-from tfpriv.secure.parties import Parties, connected
+from tfpriv.secure.parties import LOCAL, Parties, connected
 
 PROGRAM = "secure_inference"
 _DEFAULT_EXAMPLES = 1000
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class StageResult:
+    """What a stage took by itself, and what it gave.
+
+    Attributes:
+        stage: The stage.
+        seconds: Median.
+        traffic: What it sends; None if the parties are not separate.
+        values: float64 of shape [n, ...]; None if they stayed shares.
+    """
+
+    stage: stages.Stage
+    seconds: float
+    traffic: communication.Traffic | None
+    values: np.ndarray | None
 
 
 class SecureModel:
@@ -25,22 +54,52 @@ class SecureModel:
 
     Attributes:
         network: Its stages.
+        bounds: What the numbers that each stage reads and gives are at most.
+        grids: What is chosen for each stage.
+        batch_size: The number of examples that are computed at once.
         traffic: What a batch sends; None if the parties are not separate.
     """
 
-    def __init__(self, net: network.Network, protocol, parties: Parties, batch_size: int):
+    def __init__(
+        self,
+        net: network.Network,
+        bounds: Sequence[float],
+        protocol,
+        parties: Parties,
+        batch_size: int,
+        *,
+        check_overflow: bool = False,
+    ):
         """Shares the weights and builds the graph.
 
         Args:
             net: The stages of the model.
+            bounds: Of its numbers, from `ranges`; beyond them answers can be wrong.
             protocol: A running protocol.
             parties: Who computes.
             batch_size: The number of examples that are computed at once.
+            check_overflow: Whether each layer's sums are compared with their bound on shares, and
+                one bit a layer and batch is opened to the client: whether all are within it.
+
+        Raises:
+            UserError: The bounds leave a layer too few bits; it is named.
         """
         self.network = net
+        self.bounds = tuple(bounds)
+        self.grids = grids.choose(net.stages, self.bounds)
         self._protocol = protocol
-        self._batch_size = batch_size
-        self._weights = [[self._share(weight) for weight in stage.weights] for stage in net.stages]
+        self._parties = parties
+        self.batch_size = batch_size
+        self._checked = [stage.can_grow and check_overflow for stage in net.stages]
+        self._weights = [
+            [
+                self._share(w, bits)
+                for w, bits in zip(stage.weights, _weight_bits(grid), strict=True)
+            ]
+            if stage.weights
+            else []
+            for stage, grid in zip(net.stages, self.grids, strict=True)
+        ]
         specification = tf.TensorSpec([batch_size, *net.input_shape], tf.float64)
         self._predict = _traced(self._compute, specification, self._weights)
         self.traffic = None
@@ -57,44 +116,103 @@ class SecureModel:
 
         Returns:
             float64, [n, ...].
-        """
-        return self._predict(self._padded(examples), self._weights).numpy()[: len(examples)]
 
-    def seconds_by_stage(self, examples: np.ndarray) -> dict[str, float]:
-        """Returns the median time of each stage on at most a batch, each run by itself."""
-        x = self._share(self._padded(examples))
-        seconds = {}
-        for stage, weights in zip(self.network.stages, self._weights, strict=True):
-            function = _traced(functools.partial(self._stage, stage), x, weights)
+        Raises:
+            UserError: An example is beyond the first bound or not finite, or a layer's sums were
+                found to be beyond theirs.
+        """
+        self._refuse_beyond(examples)
+        outputs, above = self._predict(self._padded(examples), self._weights)
+        for stage, bit in zip(compress(self.network.stages, self._checked), above, strict=True):
+            if int(bit):
+                raise UserError(
+                    f"layer {stage.name} of the model gives numbers beyond the bound that its "
+                    "shares were made for, so the answers would be wrong; give examples with "
+                    "larger numbers when the bounds are made, or a larger --input_bound."
+                )
+        return outputs.numpy()[: len(examples)]
+
+    def stage_by_stage(self, examples: np.ndarray, *, reveal: bool):
+        """Computes at most a batch, each stage by itself.
+
+        Args:
+            examples: Shape [n, ...], 1 <= n <= batch_size.
+            reveal: Whether to put together what each stage gives, which tells about the weights.
+
+        Yields:
+            A `StageResult` each.
+        """
+        x = self._share(self._padded(examples), self.grids[0].bits_read)
+        for stage, grid, weights in zip(
+            self.network.stages, self.grids, self._weights, strict=True
+        ):
+            function = _traced(functools.partial(self._stage, stage, grid), x, weights)
             times = []
             while len(times) < 4 and sum(times) < 2:
                 start = time.perf_counter()
                 y = function(x, weights)
                 times.append(time.perf_counter() - start)
             times = times[1:] or times  # The first run also prepares the graph.
-            seconds[stage.name] = statistics.median(times)
+            opened = None
+            if reveal:
+                opened = _traced(functools.partial(self._open, grid.bits_given), y)(y)
+                opened = opened.numpy()[: len(examples)]
+            traffic = None
+            if self.traffic is not None:
+                traffic = communication.measure(function.graph, self._parties)
+            yield StageResult(
+                stage=stage, seconds=statistics.median(times), traffic=traffic, values=opened
+            )
             x = y
-        return seconds
 
     def _compute(self, examples, weights):
-        x = fixed_point.share(self._protocol, examples)
-        for stage, shared in zip(self.network.stages, weights, strict=True):
-            x = stage.compute(self._protocol, x, [self._protocol.from_bone(w) for w in shared])
-        return fixed_point.reveal(self._protocol, x)
+        prot = self._protocol
+        x = fixed_point.share_fixed(prot, examples, self.grids[0].bits_read)
+        above = []
+        for stage, grid, shared, checked in zip(
+            self.network.stages, self.grids, weights, self._checked, strict=True
+        ):
+            x = stage.compute(prot, x, self._read(shared, grid), grid)
+            if checked:
+                above.append(fixed_point.reveal(prot, fixed_point.any_beyond(prot, x, grid.gives)))
+        return fixed_point.reveal_fixed(prot, x), above
 
-    def _stage(self, stage, x, weights):
-        read = self._protocol.from_bone
-        return stage.compute(self._protocol, read(x), [read(w) for w in weights]).bone
+    def _stage(self, stage, grid, x, weights):
+        x = Fixed(self._protocol.from_bone(x), grid.bits_read)
+        return stage.compute(self._protocol, x, self._read(weights, grid), grid).shares.bone
 
-    def _share(self, values):
+    def _open(self, bits, x):
+        return fixed_point.reveal_fixed(self._protocol, Fixed(self._protocol.from_bone(x), bits))
+
+    def _read(self, weights, grid):
+        """Returns a stage's weights, of which the second are on the grid of the products."""
+        bits = _weight_bits(grid)
+        return [Fixed(self._protocol.from_bone(w), b) for w, b in zip(weights, bits, strict=False)]
+
+    def _share(self, values, bits):
         values = tf.constant(values, tf.float64)
-        share = _traced(lambda x: fixed_point.share(self._protocol, x).bone, values)
+        share = _traced(
+            lambda x: fixed_point.share_fixed(self._protocol, x, bits).shares.bone, values
+        )
         return share(values)
 
     def _padded(self, examples):
-        missing = self._batch_size - len(examples)
+        missing = self.batch_size - len(examples)
         padding = [(0, missing)] + [(0, 0)] * (examples.ndim - 1)
         return tf.constant(np.pad(examples, padding), tf.float64)
+
+    def _refuse_beyond(self, examples):
+        within = np.abs(examples) <= self.bounds[0]  # False for NaN
+        if not within.all():
+            raise UserError(
+                f"an example has the value {np.asarray(examples)[~within].flat[0]}, and shares "
+                f"were made for numbers up to {self.bounds[0]:g}; give examples with larger "
+                "numbers when the bounds are made, or a larger --input_bound."
+            )
+
+
+def _weight_bits(grid):
+    return (grid.weights, grid.weights + grid.bits_read)
 
 
 def _traced(function, *arguments):
@@ -125,15 +243,21 @@ def evaluate(config: InferenceConfig) -> runs.RunDirectory:
         features = datasets.features.read_by_model(trained_on)
         dataset = datasets.with_features(dataset, features, config.data_dir)
         features, labels = _examples(dataset, config.num_examples)
-        net = network.from_keras(model, protocol=config.protocol, softmax=config.softmax)
+        net = network.from_keras(model, softmax=config.softmax)
         if net.input_shape != features.shape[1:]:
             raise UserError(
                 f"the model takes examples of shape {net.input_shape}, and those of "
                 f"{dataset.name} have {features.shape[1:]}; give the --dataset that it was trained "
                 "on."
             )
+        if config.input_bound is None:
+            plain, bounds = ranges.measure(net, features)
+        else:
+            bounds = ranges.from_input_bound(net, config.input_bound)
+            plain = ranges.check(net, features, bounds)
         with protocols.running(config.protocol, parties) as protocol:
-            plain = ranges.check(net, features, protocol)
+            batch_size = min(config.batch_size, len(features))
+            grids.choose(net.stages, bounds)  # Refuses before the directory is made.
             with runs.RunDirectory.create(
                 config.output_dir,
                 dataclasses.asdict(config),
@@ -141,17 +265,33 @@ def evaluate(config: InferenceConfig) -> runs.RunDirectory:
                 step_name="batch",
                 data=dataset.provenance,
             ) as directory:
-                batch_size = min(config.batch_size, len(features))
-                secure, measured, seconds_by_stage = _evaluate(
-                    net, protocol, parties, features, batch_size, directory
+                secure_model = SecureModel(
+                    net,
+                    bounds,
+                    protocol,
+                    parties,
+                    batch_size,
+                    check_overflow=config.check_overflow,
                 )
+                secure, measured = _evaluate(secure_model, features, directory, start)
                 answers = model.predict(features, batch_size=256, verbose=0)
+                judged = _judge(dataset, labels, answers, open_outputs(net, secure))
+                error = float(np.abs(secure - plain).max())
+                bound = grids.errors(net.stages, secure_model.grids)
+                disagrees = agreement.is_too_low(judged.get("agreement"), error, bound[-1])
+                looked_into = disagrees and config.players == LOCAL
+                seconds_by_stage, parting = _stage_by_stage(
+                    secure_model, features[:batch_size], bound, reveal=looked_into
+                )
                 summary = {
-                    **_judge(dataset, labels, answers, open_outputs(net, secure)),
-                    "max_abs_error": float(np.abs(secure - plain).max()),
+                    **judged,
+                    "max_abs_error": error,
+                    "max_abs_error_bound": bound[-1],
+                    "failure_probability": 0.0,
                     **measured,
+                    "revealed": _revealed(config, net),
                     "protocol": config.protocol,
-                    "precision": protocol.fixedpoint_config.precision_fractional,
+                    "precision": _precision(secure_model.grids),
                     "num_examples": len(features),
                     "batch_size": batch_size,
                     "players": config.players,
@@ -160,6 +300,10 @@ def evaluate(config: InferenceConfig) -> runs.RunDirectory:
                     "peak_memory_mb": runs.peak_memory_bytes() / 1e6,
                     "wall_seconds": time.perf_counter() - start,
                 }
+                if disagrees:
+                    summary["disagreement"] = agreement.sentence(
+                        judged.get("agreement"), error, bound[-1], parting
+                    )
                 picture = directory.plots_path / "secure_inference.png"
                 _draw(picture, plain, secure, seconds_by_stage)
                 directory.write_summary(summary)
@@ -208,11 +352,10 @@ def _examples(dataset, count):
     return features[:count], labels[:count]
 
 
-def _evaluate(net, protocol, parties, features, batch_size, directory):
-    """Returns the outputs, what was measured, and the time of each stage."""
+def _evaluate(model, features, directory, begun):
+    """Returns the outputs, and what was measured."""
+    batch_size = model.batch_size
     starts = range(0, len(features), batch_size)
-    begun = time.perf_counter()
-    model = SecureModel(net, protocol, parties, batch_size)
     outputs, seconds = [], []
     with runs.Progress(len(starts), unit="batch") as progress:
         for number, start in enumerate(starts):
@@ -236,8 +379,39 @@ def _evaluate(net, protocol, parties, features, batch_size, directory):
         measured["bytes_sent"] = sum(sent.values())
         measured |= {f"bytes_sent_{name}": count for name, count in sent.items()}
         measured["rounds_of_communication"] = model.traffic.rounds
-    by_stage = model.seconds_by_stage(features[:batch_size])
-    return np.concatenate(outputs), measured, by_stage
+    return np.concatenate(outputs), measured
+
+
+def _stage_by_stage(model, examples, bounds, *, reveal):
+    """Returns the time of each stage, and the name of that where the results part, or None."""
+    seconds, parting = {}, None
+    x = np.asarray(examples, np.float64)
+    results = model.stage_by_stage(examples, reveal=reveal)
+    for result, bound in zip(results, bounds, strict=True):
+        seconds[result.stage.name] = result.seconds
+        if reveal and parting is None:
+            x = result.stage.plain(x)
+            if agreement.part(x, result.values, bound):
+                parting = result.stage.name
+    return seconds, parting
+
+
+def _revealed(config, net):
+    """Says who learns what beside his own."""
+    bounds = "the examples' and the layers' largest numbers"
+    if config.input_bound is not None:
+        bounds = "the layers' largest numbers, from --input_bound and the weights"
+    checks = sum(stage.can_grow for stage in net.stages) if config.check_overflow else 0
+    bits = f"; to the client, {checks} bits a batch: whether a layer's sums keep their bound"
+    return (
+        "the outputs, to the client; the layers' kinds and shapes and, as powers of two, the "
+        f"largest weight of each and {bounds}, to all{bits if checks else ''}; nothing else"
+    )
+
+
+def _precision(chosen):
+    bits = [grid.bits_given for grid in chosen]
+    return f"ring of 64 bits, {min(bits)} to {max(bits)} behind the point, by layer"
 
 
 def _judge(dataset, labels, plain, secure):

@@ -24,6 +24,8 @@ class InferenceConfig:
     num_examples: int | None = None
     batch_size: int = 32
     softmax: str = "reveal"
+    input_bound: float | None = None
+    check_overflow: bool = False
     players: str = "local"
     trusted_network: bool = False
     output_dir: str | None = None
@@ -36,6 +38,7 @@ class InferenceConfig:
             self, {"scaling": scaling.NAMES, "protocol": PROTOCOLS, "softmax": SOFTMAX}
         )
         settings.check_at_least(self, {"num_examples": 1, "batch_size": 1})
+        settings.check_positive(self, ("input_bound",))
         if not self.players:
             raise UserError(
                 "--players is empty; give local, or a file with the servers' addresses."

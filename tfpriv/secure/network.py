@@ -11,9 +11,9 @@ import tensorflow as tf
 
 from tfpriv.errors import UserError
 from tfpriv.secure import keras_layers, stages
-from tfpriv.secure.stages import Stage
+from tfpriv.secure.stages import Linear, MaxPooling, Normalization, Stage
 
-_RISING = ("relu", "tanh", "sigmoid")
+_RISING = ("relu", "tanh", "sigmoid", "softplus", "elu", "selu", "exponential", "hard_sigmoid")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -31,12 +31,11 @@ class Network:
     input_shape: tuple[int, ...]
 
 
-def from_keras(model: tf.keras.Model, *, protocol: str, softmax: str = "reveal") -> Network:
+def from_keras(model: tf.keras.Model, *, softmax: str = "reveal") -> Network:
     """Returns the stages of a Keras model.
 
     Args:
         model: A built model, in which each layer feeds the next.
-        protocol: The protocol's name, as some have no softmax.
         softmax: What becomes of a softmax or sigmoid at the end: "reveal" has the client apply it
             to the revealed logits; "approximate" computes it on shares.
 
@@ -57,12 +56,6 @@ def from_keras(model: tf.keras.Model, *, protocol: str, softmax: str = "reveal")
     opened = None
     if row and row[-1].kind in ("softmax", "sigmoid") and softmax == "reveal":
         opened = row.pop().kind
-    for stage in row:
-        if stage.kind == "softmax" and protocol != "aby3":
-            raise UserError(
-                f"{stage.name} would be computed on shares, which {protocol} cannot; use "
-                "--protocol=aby3, or --softmax=reveal for one at the end."
-            )
     if not row:
         raise UserError("the model has no layers; there is nothing to compute on shares.")
     return Network(stages=tuple(row), opened=opened, input_shape=input_shape)
@@ -71,11 +64,8 @@ def from_keras(model: tf.keras.Model, *, protocol: str, softmax: str = "reveal")
 def _fold_normalization(row: Sequence[Stage]) -> list[Stage]:
     folded = []
     for stage in row:
-        if stage.kind == "normalization" and folded and folded[-1].kind == "linear":
-            kernel, bias = folded[-1].weights
-            factor, summand = stage.weights
-            weights = (kernel * factor, bias * factor + summand)
-            folded[-1] = dataclasses.replace(folded[-1], weights=weights)
+        if isinstance(stage, Normalization) and folded and isinstance(folded[-1], Linear):
+            folded[-1] = folded[-1].with_normalization(*stage.weights)
         else:
             folded.append(stage)
     return folded
@@ -85,6 +75,6 @@ def _pool_before_activation(row: Sequence[Stage]) -> list[Stage]:
     """Takes maxima before activations that rise: they are the same, of fewer numbers."""
     row = list(row)
     for i in range(len(row) - 1):
-        if row[i].kind in _RISING and row[i + 1].kind == "max_pool":
+        if row[i].kind in _RISING and isinstance(row[i + 1], MaxPooling):
             row[i], row[i + 1] = row[i + 1], row[i]
     return row

@@ -53,17 +53,20 @@ def max_pool(protocol, x, rows, columns):
     return members[0]
 
 
-def average_pool(protocol, x, rows, columns):
-    """Returns the mean of each window; what lies beyond the image's sides does not count."""
+def sums_of_windows(protocol, x, rows, columns):
+    """Returns the sum of each window; what lies beyond the image's sides adds nothing."""
     x = _extend(protocol, x, 1, rows, with_zeros=True)
     x = _extend(protocol, x, 2, columns, with_zeros=True)
     members = [x[:, r, c, :] for r in rows.members() for c in columns.members()]
     total = members[0]
     for member in members[1:]:
         total = total + member
-    counts = [[s.stop - s.start for s in side.slices()] for side in (rows, columns)]
-    share = 1 / np.outer(*counts)[:, :, np.newaxis]
-    return total * protocol.define_constant(np.broadcast_to(share, static(total.shape)).copy())
+    return total
+
+
+def window_sizes(rows, columns) -> np.ndarray:
+    """Returns how many members lie within the image's sides, for each window, [rows, columns]."""
+    return np.outer(*([s.stop - s.start for s in side.slices()] for side in (rows, columns)))
 
 
 def _extend(protocol, x, axis, windows, with_zeros=False):

@@ -1,68 +1,128 @@
-"""Numbers that shares can hold: checked in the clear, before anything is shared.
+"""How large the numbers of a network can be, and whether examples keep within it.
 
-On shares an overflow gives a wrong number without a sign of it.
+On shares a number that is too large for the ring gives a wrong number without a sign of it.
 """
+
+import math
+from collections.abc import Callable
 
 import numpy as np
 
 from tfpriv.errors import UserError
+from tfpriv.secure import grids
 from tfpriv.secure.network import Network
 
 _BATCH = 256
+# Bounds lie this much above what was seen, before they go up to a power of two.
+_MARGIN = 1.25
 
 
-def largest_value(protocol) -> float:
-    """Returns the bound on the magnitude of inputs and weights."""
-    return float(2**protocol.fixedpoint_config.precision_integral)
+def measure(net: Network, examples: np.ndarray) -> tuple[np.ndarray, tuple[float, ...]]:
+    """Computes the network in the clear, and bounds that its numbers keep on such examples.
 
+    A bound is a power of two: the shares' grids tell it to whoever computes on them.
 
-def largest_result(protocol) -> float:
-    """Returns the bound on the magnitude of what a layer gives.
+    Args:
+        net: The network.
+        examples: Shape [n, ...]: those to be computed on shares, or others like them that may be
+            known.
 
-    A product has twice the fractional bits, and the truncation that follows needs room above it:
-    ABY3's needs one bit, and SecureNN's, which each server does by itself, fails with probability
-    2^-20 at this bound, and in proportion below it.
+    Returns:
+        The outputs, float64 of shape [n, ...], and one more bound than the network has stages (see
+        `grids.choose`).
+
+    Raises:
+        UserError: An example, a weight or a result is not a finite number.
     """
-    fixed = protocol.fixedpoint_config
-    room = 20 if fixed.use_noninteractive_truncation else 2
-    return 2.0 ** (fixed.nbits - room - 2 * fixed.precision_fractional)
+    largest = [0.0] * (len(net.stages) + 1)
+
+    def note(place, values):
+        largest[place] = max(largest[place], float(np.abs(values).max()))
+
+    outputs = _computed(net, examples, note)
+    return outputs, tuple(_power_above(_MARGIN * each) for each in largest)
 
 
-def check(net: Network, examples: np.ndarray, protocol) -> np.ndarray:
+def from_input_bound(net: Network, bound: float) -> tuple[float, ...]:
+    """Returns bounds that hold for all examples within a bound, by interval arithmetic.
+
+    They tell nothing about any example, and grow from layer to layer as if all that is summed had
+    one sign: deep networks get coarser grids by them than by `measure`.
+
+    Args:
+        net: The network.
+        bound: What no number of an example is above, in magnitude.
+    """
+    _refuse_weights(net)
+    bounds = [_power_above(bound)]
+    for stage in net.stages:
+        bounds.append(_power_above(stage.largest(bounds[-1])))
+    return tuple(bounds)
+
+
+def check(net: Network, examples: np.ndarray, bounds: tuple[float, ...]) -> np.ndarray:
     """Computes the network in the clear and returns its outputs, float64 of shape [n, ...].
 
     Args:
         net: The network.
         examples: Shape [n, ...].
-        protocol: The protocol that is to compute it.
+        bounds: As `measure` or `from_input_bound` return them.
 
     Raises:
-        UserError: An input, a weight or a result is out of the protocol's range, or not finite.
+        UserError: A number is above its bound, or not finite; the example or the layer is named.
     """
-    limit = largest_value(protocol)
-    for stage in net.stages:
-        for weight in stage.weights:
-            _refuse_beyond(weight, limit, f"layer {stage.name} of the model has the weight")
-    for start in range(0, len(examples), _BATCH):
-        batch = examples[start : start + _BATCH]
-        largest = np.argmax(np.abs(batch).reshape(len(batch), -1).max(axis=1))
-        _refuse_beyond(batch, limit, f"example {start + largest} has the value")
-    limit = largest_result(protocol)
+
+    def refuse(place, values):
+        above = np.abs(values) > bounds[place]
+        if above.any():
+            raise UserError(
+                f"{_name(net, place)} {values[above].flat[0]:.6g}, and for this model on shares "
+                f"it was said to stay within {bounds[place]:g}; give examples with larger numbers "
+                "when the bounds are made, or a larger --input_bound."
+            )
+
+    return _computed(net, examples, refuse)
+
+
+def _computed(net, examples, look: Callable[[int, np.ndarray], None]):
+    _refuse_weights(net)
     outputs = []
     for start in range(0, len(examples), _BATCH):
-        x = examples[start : start + _BATCH].astype(np.float64)
-        for stage in net.stages:
-            x = stage.plain(x, stage.weights)
-            _refuse_beyond(x, limit, f"layer {stage.name} of the model gives")
+        x = np.asarray(examples[start : start + _BATCH], np.float64)
+        for place in range(len(net.stages) + 1):
+            if place:
+                with np.errstate(over="ignore", invalid="ignore"):
+                    x = net.stages[place - 1].plain(x)
+            if not np.isfinite(x).all():
+                which = ""
+                if not place:
+                    bad = ~np.isfinite(x).reshape(len(x), -1).all(axis=1)
+                    which = f"example {start + int(np.argmax(bad))} of them: "
+                raise UserError(
+                    f"{which}{_name(net, place)} {x[~np.isfinite(x)].flat[0]}, and shares hold "
+                    "finite numbers only; leave it out, or scale the features or the model."
+                )
+            look(place, x)
         outputs.append(x)
     return np.concatenate(outputs)
 
 
-def _refuse_beyond(values, limit, what):
-    inside = np.abs(values) < limit  # False for NaN
-    if inside.all():
-        return
-    raise UserError(
-        f"{what} {values[~inside].flat[0]:.6g}, and on shares a number must stay below {limit:.0f} "
-        "in magnitude; scale the features or the model."
-    )
+def _name(net, place):
+    if not place:
+        return "the examples have the value"
+    return f"layer {net.stages[place - 1].name} of the model gives"
+
+
+def _refuse_weights(net):
+    for stage in net.stages:
+        for weight in stage.weights:
+            if not np.isfinite(weight).all():
+                raise UserError(
+                    f"layer {stage.name} of the model has the weight "
+                    f"{weight[~np.isfinite(weight)].flat[0]}, and shares hold finite numbers "
+                    "only; train the model again."
+                )
+
+
+def _power_above(size):
+    return 2.0 ** grids.log2(size) if size < math.inf else size

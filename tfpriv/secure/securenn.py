@@ -63,6 +63,48 @@ class SecureNN(tfe.protocol.SecureNN):
             return super().msb(x)
         return self._sign_and_product(x)[0]
 
+    def is_negative(self, x):
+        """Returns 1 where x is negative and 0 elsewhere: private whole numbers."""
+        return self.msb(x)
+
+    def truncate(self, x, amount=None):
+        """Divides x, between -2^62 and 2^62, by 2^amount; what is left over rounds at random.
+
+        tf-encrypted's own has each server divide its share, which fails with a probability that
+        grows with x, and then by 2^50. Here server 2 deals a mask, as in `tfpriv.secure.aby3`, and
+        nothing fails.
+        """
+        if not _is_private(x):
+            return super().truncate(x)
+        if amount is None:
+            amount = self.fixedpoint_config.precision_fractional
+        keys, step = self._next_step()
+        key02, key12 = keys[0, 2], keys[1, 2]
+        x0, x1 = (share.value for share in _shares(x))
+        with self._on(2):
+            s1, t1, _, _ = ops.truncation_deal(
+                x=tf.zeros(x.shape, tf.int64),
+                key=key12[2],
+                key_next=key02[2],
+                step=step,
+                amount=amount,
+            )
+        with self._on(0):
+            c0 = ops.truncation_mask(shares=[x0], key=key02[0], step=step, lift=True)
+        with self._on(1):
+            c1 = ops.truncation_mask(shares=[x1], key=key12[1], step=step, lift=False)
+        with self._on(0):
+            part, y = ops.truncation_finish0(
+                c0=c0, c1=c1, key=key02[0], step=step, amount=amount, lift=True
+            )
+            z0 = _RING.tensor(part + y)
+        with self._on(1):
+            part, y = ops.truncation_finish1(
+                c0=c0, c1=c1, s1=s1, t1=t1, key=key12[1], step=step, amount=amount
+            )
+            z1 = _RING.tensor(part + y)
+        return _Private(self, z0, z1, x.is_scaled)
+
     def lsb(self, x):
         """Returns the lowest bit of x, 0 or 1, not scaled."""
         if not _is_private(x):

@@ -463,7 +463,7 @@ def test_a_relu_takes_three_rounds_and_224_bytes_a_number(protocol, local_partie
 def test_a_product_takes_a_round_in_which_server_2_sends_one_tensor(protocol, local_parties):
     def run():
         x, y = (fixed_point.share(protocol, tf.ones(shape)) for shape in ([2, 30], [30, 3]))
-        return [share.value for share in protocol.matmul(x, y).unwrapped]
+        return [share.value for share in fixed_point.matmul(protocol, x, y).unwrapped]
 
     traffic = communication.measure(traced(run), local_parties)
     assert traffic.rounds == 1 + 1  # the first is the client's
@@ -479,7 +479,43 @@ def test_shares_stay_apart_in_a_product_with_a_public_matrix(protocol, local_par
         secret = fixed_point.share(protocol, tf.constant(x))
         return protocol.matmul(secret, protocol.define_constant(x.T.copy()))
 
-    graph = traced(lambda: [share.value for share in run().unwrapped])
-    sent = communication.measure(graph, local_parties).bytes_sent
+    def untruncated():
+        secret = fixed_point.raw(protocol, fixed_point.share(protocol, tf.constant(x)))
+        whole = protocol.define_constant(x.T.copy(), apply_scaling=False)
+        return [share.value for share in protocol.matmul(secret, whole).unwrapped]
+
+    sent = communication.measure(traced(untruncated), local_parties).bytes_sent
     assert sent["server0"] == sent["server1"] == 0
     np.testing.assert_allclose(fixed_point.reveal(protocol, run()), x @ x.T, atol=1e-2)
+
+
+@pytest.mark.parametrize("amount", [1, 13, 40, 62])
+def test_a_truncation_never_fails_for_any_number_that_the_ring_has_room_for(protocol, amount):
+    """The servers' own, without server 2, fails for a number x once in 2^64 / |x| times."""
+    generator = np.random.default_rng(amount)
+    x = generator.integers(-(2**62), 2**62, 100_000)
+    x[:4] = [-(2**62), 2**62 - 1, 0, -1]
+
+    def run():
+        secret = protocol.define_private_input(
+            "client", lambda: tf.constant(x), apply_scaling=False
+        )
+        return fixed_point.reveal(protocol, protocol.truncate(secret, amount=amount))
+
+    difference = tf.function(run, autograph=False)().numpy() - (x >> amount)
+    assert set(np.unique(difference)) <= {0, 1}
+    # What is left over decides how often it is rounded up.
+    assert difference.mean() == pytest.approx(np.mean((x % 2**amount) / 2**amount), abs=0.01)
+
+
+def test_a_truncation_takes_a_round(protocol, local_parties):
+    def run():
+        x = protocol.define_private_input("client", lambda: tf.ones([100]), apply_scaling=False)
+        return [share.value for share in protocol.truncate(x, amount=13).unwrapped]
+
+    traffic = communication.measure(traced(run), local_parties)
+    assert traffic.rounds == 1 + 1  # the first is the client's
+    keys = 2 * 32
+    # The masked number goes both ways; server 2 sends what is left of two shares.
+    assert traffic.bytes_sent["server0"] + traffic.bytes_sent["server1"] <= 2 * 8 * 100 + keys
+    assert traffic.bytes_sent["server2"] <= 2 * 8 * 100 + keys
