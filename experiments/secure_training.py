@@ -84,6 +84,12 @@ _HELPS = {
         "the end, when its outcome is revealed.",
         kind=int,
     ),
+    "overflow_check_every": Help(
+        "After how many steps, and at the end, each layer's numbers are compared on shares with "
+        "the bounds within which nothing overflows; a bit each is opened to the client. Not under "
+        "differential privacy. [50]",
+        kind=int,
+    ),
     "seed": Help(
         "Decides the initial weights and the order of the batches, which are public; under privacy "
         "who is in a batch comes from a secret key. Shares and noise do not come from it.",
@@ -107,6 +113,7 @@ def main() -> None:
     text = f"Revealed: {run.summary['revealed']}.\n"
     text += private.read_text() if private.exists() else ""
     runs.print_safely(runs.format_summary(run.summary, run.files(), text))
+    program.leave_if_results_disagree(run.summary)
 
 
 program.define_flags(SecureTrainingConfig, _HELPS)

@@ -4,7 +4,7 @@ The gradient of an example in a dense layer is the outer product of the layer's 
 for the bias) and the gradient d of its output, so its squared norm is (|a|^2 + 1) |d|^2 (Goodfellow
 2015, "Efficient per-example gradient computations"), and scaling it is scaling d.
 
-The factor that clips comes from tf-encrypted's approximate square root, which proves nothing. So
+The factor that clips comes from an approximate square root, which proves nothing. So
 what was scaled is measured again, in whole steps of the grid and rounded up, and an example that is
 above the bound counts nothing. The sums that follow are exact. Fixed point thus adds nothing to the
 sensitivity, which is `clip_norm`; it costs what the clip aims low.
@@ -16,7 +16,7 @@ import math
 import numpy as np
 
 from tfpriv.errors import UserError
-from tfpriv.secure import fixed_point, layers, objectives
+from tfpriv.secure import fixed_point, layers, objectives, smooth
 from tfpriv.secure.backpropagation import forward, gradients_of_outputs
 
 # The clip aims this far below the bound, for the error of the square root and of rounding.
@@ -29,6 +29,8 @@ _LARGEST_D = {objectives.SOFTMAX: 1.0, objectives.SIGMOID: 1.0, objectives.SQUAR
 # Squared norms below these keep all sums and products below within the ring.
 _LARGEST_INPUT = 2.0**18
 _LARGEST_GRADIENT = 2.0**26
+# Of a gradient's squared norm, for the square root; one that is beyond counts nothing.
+_LARGEST_SQUARE = 28
 _MOST_LAYERS = 8
 _BITS = 24
 
@@ -150,7 +152,11 @@ def _factor(prot, parts, clip_norm):
         squared = own if squared is None else squared + own
     above = squared > clip_norm**2
     squared = _select(prot, above, squared, clip_norm**2)
-    factor = fixed_point.multiply(prot, prot.inv_sqrt(squared), AIM * clip_norm)
+    squared = fixed_point.on_own_grid(prot, squared)
+    low = math.floor(2 * math.log2(clip_norm)) - 1
+    root = smooth.inverse_square_root(prot, squared, low, _LARGEST_SQUARE, squared.bits)
+    root = fixed_point.from_own_grid(prot, root)
+    factor = fixed_point.multiply(prot, root, AIM * clip_norm)
     return clamp(prot, factor, 0.0, 1.0)
 
 

@@ -8,18 +8,22 @@ import math
 
 import tensorflow as tf
 
-from tfpriv.secure import fixed_point
+from tfpriv.secure import fixed_point, smooth
 
 _BETA1, _BETA2 = 0.9, 0.999
 # Added to the scaled sum of squares of adam and amsgrad, where it is a root mean square gradient
 # of about 3e-5; Keras's 1e-7 is below the grid.
 _EPSILON = 2.0**-10
+# Powers of two between which the scaled sum of squares, with what is added, lies.
+_SECOND_MOMENT = (-10, 24)
 
 
 class SharedSgd:
     """w -= rate * v, where v = momentum * v + gradient."""
 
     slots = 1
+    # What the first slot must stay below: a sum at twice the scale, with its momentum.
+    largest_slot = 2.0**28
 
     def __init__(self, *, learning_rate, momentum, batch_size):
         """Sets the rates; the batch size turns sums into means."""
@@ -49,6 +53,9 @@ class SharedAdam:
     takes account; so a small gradient's square survives in the grid.
     """
 
+    # What the first slot must stay below, so that the square of what is added to it fits.
+    largest_slot = 2.0**11
+
     def __init__(self, *, learning_rate, batch_size, amsgrad):
         """Sets the rates."""
         self.slots = 3 if amsgrad else 2
@@ -65,7 +72,9 @@ class SharedAdam:
         second = _decayed(prot, second, _BETA2) + fixed_point.product(prot, g, g)
         second = prot.truncate(second)
         largest = [prot.maximum(v, second) for v in largest]
-        direction = first * prot.inv_sqrt((largest or [second])[0] + _EPSILON)
+        root = fixed_point.on_own_grid(prot, (largest or [second])[0] + _EPSILON)
+        root = smooth.inverse_square_root(prot, root, *_SECOND_MOMENT, root.bits)
+        direction = first * fixed_point.from_own_grid(prot, root)
         factor = tf.round(_adam_rate(self._learning_rate, step) * 2.0**self._rate_shift)
         update = direction * prot.define_constant(factor, apply_scaling=False)
         update = prot.truncate(update, amount=self._rate_shift)

@@ -12,6 +12,7 @@ import tensorflow as tf
 from tfpriv import datasets, models, runs
 from tfpriv.errors import UserError
 from tfpriv.privacy import statement
+from tfpriv.secure import agreement as agreement_of_results
 from tfpriv.secure import (
     communication,
     fixed_point,
@@ -107,7 +108,7 @@ class _Session:
             for step in range(self._steps):
                 rows = self._rows(step)
                 began = time.monotonic()
-                self._secure.step(rows, step + 1)
+                self._secure.step(rows, step + 1, **self._checking(step + 1))
                 self._seconds.append(time.monotonic() - began)
                 self._plain.step(rows, step + 1)
                 done = step + 1
@@ -118,6 +119,13 @@ class _Session:
                     values["seconds_per_batch"] = statistics.median(self._seconds[-every:])
                     directory.metrics.write(done, values)
                 progress.update(done)
+
+    def _checking(self, number):
+        """Returns whether the step looks for overflow, as an argument; nothing if none does."""
+        every = self._config.overflow_check_every
+        if every is None:
+            return {}
+        return {"check": number % every == 0 or number == self._steps}
 
     def finish(self, directory):
         task, config = self._task, self._config
@@ -137,11 +145,13 @@ class _Session:
         if task.classifies:
             agreement = float(np.mean(task.decisions(secure) == task.decisions(plain)))
         self._plot(directory, score)
+        plain_score = task.judge(plain)
         directory.write_summary(
             {
+                **self._disagreement(agreement, score, plain_score),
                 f"test_{self._metric}": score,
                 f"secure_{self._metric}": score,
-                f"plaintext_{self._metric}": task.judge(plain),
+                f"plaintext_{self._metric}": plain_score,
                 "agreement": agreement,
                 "max_abs_error": float(np.max(np.abs(secure - plain))),
                 "steps": self._steps,
@@ -161,6 +171,16 @@ class _Session:
                 ),
             }
         )
+
+    def _disagreement(self, agreement, score, plain_score):
+        """Returns what to say if both trainings do not come to the same; nothing of noised ones."""
+        if self._plan is not None:
+            return {}
+        if agreement is None:
+            agreement = 1 - abs(score - plain_score) / max(score, plain_score, 1e-12)
+        if agreement >= agreement_of_results.LEAST:
+            return {}
+        return {"disagreement": agreement_of_results.of_trainings(agreement, self._metric)}
 
     def _rows(self, step):
         if self._plan is not None:
@@ -228,9 +248,15 @@ class _Session:
                 "the noised sum of clipped gradients of each step, and with it the weights, to all "
                 "parties; nothing else"
             )
+        outcome = "the outputs for the test examples"
         if self._config.outcome == "weights":
-            return "the final weights, to the client only; nothing else"
-        return "the outputs for the test examples, to the client only; nothing else"
+            outcome = "the final weights"
+        return (
+            f"{outcome}, to the client only; and, to the client, every "
+            f"{self._config.overflow_check_every} steps and at the end, a bit for each layer's "
+            "outputs, gradients, sums and weights: whether all are within fixed point's range; "
+            "nothing else"
+        )
 
     def _precision(self):
         point = self._prot.fixedpoint_config

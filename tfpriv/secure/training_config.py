@@ -54,6 +54,7 @@ class SecureTrainingConfig:
     delta: float | None = None
 
     eval_every: int = 100
+    overflow_check_every: int | None = None
     seed: int = 0
     insecure_sampling_seed: int | None = None
     output_dir: str | None = None
@@ -83,6 +84,8 @@ class SecureTrainingConfig:
             filled["network"] = "A"
         if self.scaling is None:
             filled["scaling"] = scaling.default(is_private=self.claims_privacy)
+        if self.overflow_check_every is None and not self.is_private:
+            filled["overflow_check_every"] = 50
         if self.learning_rate is None:
             filled["learning_rate"] = _LEARNING_RATES[self.optimizer]
         if self.is_private:
@@ -113,6 +116,12 @@ def _check_together(config):
                     f"--{name}={getattr(config, name)} has no meaning without --target_epsilon or "
                     "--noise_multiplier; leave it out, or give one of them."
                 )
+    elif config.overflow_check_every is not None:
+        raise UserError(
+            f"--overflow_check_every={config.overflow_check_every} opens bits that depend on the "
+            "examples, which no epsilon covers, and clipping bounds every number of private "
+            "training anyway; leave it out."
+        )
     elif config.outcome != "weights":
         raise UserError(
             f"--outcome={config.outcome} hides the weights, and under differential privacy every "
@@ -128,6 +137,7 @@ def _check_numbers(config):
             "epochs": 1,
             "max_steps": 1,
             "eval_every": 1,
+            "overflow_check_every": 1,
             "seed": 0,
             "insecure_sampling_seed": 0,
         },
