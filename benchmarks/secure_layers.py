@@ -157,7 +157,7 @@ _PAGE = """# Layers on secret shares
 Written by `python -m benchmarks.secure_layers`, which builds each layer and evaluates it on shares;
 a test repeats it. What is not in the list is refused by name.
 
-- **error**: the largest difference from float64 in {batch} random examples of spread 3, as a part of
+- **error**: the largest difference from float64 in four random examples of spread 3, as a part of
   the largest output. Weights and inputs of any size give about the same.
 - **bytes** and **rounds**: what the three servers send each other for an element of the output, and
   how many messages follow one after the other. A dense layer's or a convolution's bytes grow with
@@ -170,8 +170,8 @@ nothing: it goes into them.
 
 | layer | aby3: error | bytes | rounds | securenn: error | bytes | rounds | training |
 | --- | --- | --- | --- | --- | --- | --- | --- |
-{{rows}}
-""".format(batch=_BATCH)
+{rows}
+"""
 
 
 def main() -> None:
