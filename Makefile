@@ -6,7 +6,7 @@ SHELL := /bin/bash
 .ONESHELL:
 .SILENT:
 .DEFAULT_GOAL := help
-.PHONY: help install demo test conformance players power lint format lock opacus benchmark reproduce clean FORCE
+.PHONY: help install demo test conformance players grid power lint format lock opacus benchmark reproduce clean FORCE
 
 uv_version := 0.13.9
 python := .venv/bin/python
@@ -125,6 +125,9 @@ conformance: .venv/installed ## run tf-encrypted's own tests on our ops (4 minut
 
 players: .venv/installed ## run the secure programs across three servers on this machine
 	$(python) -m tests.three_players
+
+grid: .venv/installed ## check random networks on shares against float64 for an hour
+	$(python) -m tests.secure_grid
 
 power: .venv/installed ## plant mistakes in DP-SGD and count how many the audits find (an hour)
 	$(python) -m tests.audit_power
