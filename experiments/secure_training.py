@@ -69,7 +69,7 @@ _HELPS = {
     ),
     "target_epsilon": Help(
         "Add noise on shares, calibrated so that the whole run costs at most this epsilon for one "
-        "example. For networks of dense layers.",
+        "example. For dense layers and convolutions.",
         kind=float,
     ),
     "noise_multiplier": Help(

@@ -1,6 +1,6 @@
 """Checks random networks on shares for an hour; `make grid` runs it.
 
-  python -m tests.secure_grid --minutes=60
+python -m tests.secure_grid --minutes=60
 """
 
 import argparse

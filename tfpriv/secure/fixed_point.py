@@ -74,6 +74,8 @@ def on_grid(prot, x: Fixed, bits: int) -> Fixed:
         x: Private; whole numbers below 2^61 in magnitude before and after.
         bits: The grid.
     """
+    if bits > x.bits + RING_BITS:
+        raise ValueError(f"numbers on a grid of {x.bits} bits have no room on one of {bits}")
     if bits > x.bits:
         return Fixed(whole_multiple(prot, x.shares, 2 ** (bits - x.bits)), bits)
     while x.bits > bits:

@@ -90,7 +90,7 @@ class Conv2D:
             first = size - 1 - before
             pads.append([first, int(n) + size - 1 - first - int(n_y)])
         d_y = prot.transpose(prot.pad(d_y, pads), perm=[2, 3, 0, 1])
-        kernel = prot.transpose(prot.reverse(kernel, [0, 1]), perm=[0, 1, 3, 2])
+        kernel = prot.transpose(kernel[::-1, ::-1], perm=[0, 1, 3, 2])
         d_x = prot.conv2d(d_y, kernel, [1, 1], "VALID")
         return prot.transpose(d_x, perm=[0, 2, 3, 1])
 

@@ -70,7 +70,7 @@ class PrivateTraining:
         Args:
             prot: The protocol.
             task: The examples.
-            model: A model of dense layers.
+            model: A model of layers that `clipping.refuse_other_layers` lets pass.
             config: A complete SecureTrainingConfig.
             plan: The plan, calibrated.
             steps: The steps of the whole run, for the capacity.

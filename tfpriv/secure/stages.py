@@ -346,7 +346,8 @@ class Smooth(Stage):
         return min(smooth.argument_bits(bound), room)
 
     def bits_to_give(self, bound, bits, wanted):
-        return min(wanted, MOST_BITS - log2(bound), room_for(bound))
+        # What it gives can be far smaller than what it reads, which is moved to the same grid.
+        return min(wanted, MOST_BITS - log2(bound), room_for(bound), bits + fixed_point.RING_BITS)
 
     def error(self, error, grid):
         own = smooth.largest_error(self.function, grid.reads)

@@ -187,7 +187,83 @@ def test_weights_that_could_overflow_are_refused_before_use():
             clipping.refuse_overflow(*arguments)
 
 
-def test_network_with_a_convolution_is_refused():
-    model = tf.keras.Sequential([k.InputLayer((8, 8, 1)), k.Conv2D(2, 3), k.Flatten(), k.Dense(2)])
-    with pytest.raises(UserError, match="D has a Conv2D layer"):
-        clipping.refuse_other_layers(layers.from_keras(model), "D")
+def test_layer_without_clipping_is_refused():
+    with pytest.raises(UserError, match="D has a SimpleNamespace layer"):
+        clipping.refuse_other_layers([types.SimpleNamespace(num_weights=0)], "D")
+
+
+@pytest.fixture(name="convolutions", scope="module", params=[0.3, 30.0])
+def _convolutions(request):
+    model = tf.keras.Sequential(
+        [
+            k.InputLayer((9, 8, 2)),
+            k.Conv2D(3, (3, 2), activation="relu"),
+            k.MaxPooling2D(2),
+            k.Conv2D(4, 2, strides=2, padding="same", activation="relu"),
+            k.Flatten(),
+            k.Dense(3),
+        ]
+    )
+    generator = np.random.default_rng(0)
+    for weight in model.trainable_weights:
+        weight.assign(generator.normal(0, 0.6, weight.shape))
+    with protocols.running("aby3", parties.local()) as prot:
+        yield model, request.param, summing(prot, model, request.param)
+
+
+class TestConvolutions:
+    """Two convolutions, one strided and padded, with a maximum between them."""
+
+    def batch(self):
+        generator = np.random.default_rng(1)
+        x = generator.normal(0, 1, (BATCH, 9, 8, 2)).astype(np.float32)
+        return x, np.eye(3, dtype=np.float32)[generator.integers(0, 3, BATCH)]
+
+    def test_sum_is_that_of_the_clipped_gradients_in_the_clear(self, convolutions):
+        model, clip, sums = convolutions
+        x, y = self.batch()
+        expected = [np.zeros(weight.shape) for weight in model.trainable_weights]
+        for own in per_example(model, x, y):
+            factor = clipping.AIM * min(1, clip / norm(own))
+            expected = [total + factor * g for total, g in zip(expected, own, strict=True)]
+        found = sums(x, y, only(*range(BATCH)))
+        for mine, right in zip(found, expected, strict=True):
+            assert mine.shape == right.shape
+            assert np.max(np.abs(mine - right)) < 0.01 * max(clip, 1)
+
+    def test_contribution_of_each_example_is_within_the_clip_and_not_far_below(self, convolutions):
+        model, clip, sums = convolutions
+        x, y = self.batch()
+        for row, own in enumerate(per_example(model, x, y)):
+            found = norm(sums(x, y, only(row)))
+            assert found <= clip
+            # Each number of a convolution's gradient is rounded to 2^-12.
+            assert found == pytest.approx(clipping.AIM * min(clip, norm(own)), rel=0.02, abs=5e-3)
+
+    def test_hostile_examples_stay_within_the_clip(self, convolutions):
+        _, clip, sums = convolutions
+        x, y = self.batch()
+        hostile = [
+            (x * 8, y),
+            (x * 300, y * 0 + 1000),
+            (np.full_like(x, -1000.0), -y),
+            (x, y * -900),
+        ]
+        for bad_x, bad_y in hostile:
+            for row in range(BATCH):
+                assert norm(sums(bad_x, bad_y, only(row))) <= clip
+        assert norm(sums(x, y, only())) == 0
+
+    def test_bounds_hold_for_what_examples_do(self, convolutions):
+        """The public bounds on norms, against the largest of many random examples."""
+        model, _, _ = convolutions
+        network = layers.from_keras(model)
+        found = clipping.norm_bounds(
+            network, model.get_weights(), (9, 8, 2), 1.0, objectives.SOFTMAX
+        )
+        x = np.random.default_rng(2).choice([-1.0, 1.0], (200, 9, 8, 2)).astype(np.float32)
+        y = np.eye(3, dtype=np.float32)[np.zeros(200, int)]
+        largest = max(norm(own[:2]) for own in per_example(model, x, y))
+        assert largest <= found.kernel_gradients
+        outputs = np.linalg.norm(model(x), axis=1).max()
+        assert outputs <= found.inputs
