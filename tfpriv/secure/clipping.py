@@ -107,8 +107,8 @@ def norm_bounds(network: list, weights: list[np.ndarray], shape, largest, object
     """Returns bounds on the norms of what all examples make, from the weights alone.
 
     A layer multiplies a norm by at most its matrix's largest singular value; a convolution's matrix
-    reads each number in several windows, by the root of whose count the norm of what it reads grows.
-    Arguments as for `refuse_overflow`.
+    reads each number in several windows, and the norm grows by the root of their count. Arguments
+    are those of `refuse_overflow`.
     """
     weighted = [layer for layer in network if layer.num_weights]
     kernels, biases = weights[0::2], weights[1::2]
