@@ -49,6 +49,11 @@ _HELPS = {
         "The folder for downloaded data; by default the run's, else $TFPRIV_DATA_DIR, else tfpriv "
         "in the user's cache."
     ),
+    "trust_code": Help(
+        "Run Python code that only the run's config.json names, and no flag of yours: its data set "
+        "or model. It is shown with its path and sha256.",
+        kind=bool,
+    ),
     "confidence": Help(
         "The confidence of every interval and bound. Each audit of a run is wrong with the rest of "
         "the probability, on its own.",

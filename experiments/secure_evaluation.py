@@ -81,6 +81,8 @@ def _evaluate(run, data_dir):
     evaluation = secure.infer(
         InferenceConfig(
             model=str(run.path),
+            # As the flags of this very command name it, it may be the user's own.
+            dataset=run.config["flags"]["dataset"],
             data_dir=data_dir,
             protocol=_PROTOCOL.value,
             num_examples=_EXAMPLES.value,

@@ -28,6 +28,11 @@ _HELPS = {
         "The folder for downloaded data; by default $TFPRIV_DATA_DIR, else tfpriv in the user's "
         "cache."
     ),
+    "trust_code": Help(
+        "Run Python code that only the run's config.json names, and no flag of yours: its data set "
+        "or model. It is shown with its path and sha256.",
+        kind=bool,
+    ),
     "scaling": Help(
         "How a table is scaled, public or standardized; it must be as in training. [that "
         "of the run, else standardized]",

@@ -1,7 +1,8 @@
-"""Loads a function of the user's own, named on the command line."""
+"""Loads a function of the user's own, named on the command line, or, if trusted, in a run."""
 
 import hashlib
 import importlib
+import importlib.machinery
 import importlib.util
 import pathlib
 import sys
@@ -13,6 +14,56 @@ from tfpriv.errors import UserError
 def is_user_code(name: str) -> bool:
     """Says whether `name` has the form `module:function` or `path/to/file.py:function`."""
     return ":" in name
+
+
+_LOADED = set()
+
+
+def loaded() -> frozenset[str]:
+    """Returns the names of the modules that `load_function` has loaded."""
+    return frozenset(_LOADED)
+
+
+def allow(name: str, *, is_trusted: bool, where: str) -> None:
+    """Lets code run that the user's own flags do not name, or refuses it before it is loaded.
+
+    Args:
+        name: As for `load_function`.
+        is_trusted: Whether the user asked for it. Then a line on stderr says what will run.
+        where: What names it, such as "config.json of runs/mine".
+
+    Raises:
+        UserError: It is not trusted, or there is no such file.
+    """
+    path = _find(name.rpartition(":")[0])
+    if path is None:
+        raise UserError(
+            f"{where} names {name}, and there is no such file or module here; get the code that "
+            "the run was made with."
+        )
+    digest = hashlib.sha256(path.read_bytes()).hexdigest()
+    what = f"{where} names {name}, which is {path} (sha256 {digest})"
+    if not is_trusted:
+        raise UserError(
+            f"{what}, and a run directory can come from anybody; read that file, and give "
+            "--trust_code to run it."
+        )
+    print(f"note: {what}; it is run, as --trust_code says.", file=sys.stderr)
+
+
+def _find(source):
+    """Returns the file that `source` stands for, without running any code, or None."""
+    if source.endswith(".py") or "/" in source:
+        path = pathlib.Path(source).expanduser().resolve()
+        return path if path.is_file() else None
+    folders = ["", *sys.path]
+    spec = None
+    for part in source.split("."):
+        spec = importlib.machinery.PathFinder.find_spec(part, folders)
+        if spec is None:
+            return None
+        folders = spec.submodule_search_locations or []
+    return pathlib.Path(spec.origin).resolve() if spec.origin else None
 
 
 def load_function(name: str, flag: str) -> Callable:
@@ -36,6 +87,7 @@ def load_function(name: str, flag: str) -> Callable:
         module = _load_file(source, name, flag)
     else:
         module = _import_module(source, name, flag)
+    _LOADED.add(module.__name__)
     function = getattr(module, attribute, None)
     if not callable(function):
         raise UserError(

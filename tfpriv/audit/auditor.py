@@ -14,7 +14,7 @@ from tfpriv.errors import UserError
 
 PROGRAM = "audit"
 # How many train at once changes nothing of what they are.
-_MAY_DIFFER = (*runs.run_directory.MAY_DIFFER, "processes")
+_MAY_DIFFER = (*runs.run_directory.MAY_DIFFER, "processes", "trust_code")
 
 _ATTACKS: Mapping = {
     "membership": lambda target, config, run: membership.attack(target, config),
@@ -35,7 +35,7 @@ def audit(config: AuditConfig) -> tuple[runs.RunDirectory, bool]:
         UserError: if the run does not allow the attack, or a shadow model cannot be trained.
     """
     tf.get_logger().setLevel("ERROR")
-    target = Target(config.run, config.data_dir)
+    target = Target(config.run, config.data_dir, trust_code=config.trust_code)
     started = runs.RunDirectory.start(
         config,
         program=PROGRAM,

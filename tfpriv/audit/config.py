@@ -32,6 +32,7 @@ class AuditConfig:
     run: str | None = None
     attack: str = "membership"
     data_dir: str | None = None
+    trust_code: bool = False
     confidence: float = 0.95
     max_examples: int | None = None
     shadow_models: int | None = None

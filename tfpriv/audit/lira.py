@@ -34,6 +34,7 @@ def attack(target: Target, config: AuditConfig, run: RunDirectory) -> Finding:
             f"--attack=lira trains shadow models as central runs are trained, and {target.run.path}"
             " is a federated one; use --attack=membership or --attack=canary_clients."
         )
+    target.allow_code(target.flags["model"])  # The shadow models are built by it.
     if target.objective.task != "classification":
         raise UserError(
             "--attack=lira needs classes, and this run is a regression; use membership."

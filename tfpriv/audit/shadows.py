@@ -226,7 +226,7 @@ def _train_one(folder, pool, job, number):
         seed = seed_of(job["seed"], number)
         flags = {**job["flags"], "seed": seed, "output_dir": f"{scratch}/run"}
         run = central.run(central.CentralConfig(**flags), dataset=dataset)
-        model = tf.keras.models.load_model(run.model_path, compile=False)
+        model = models.load(run.model_path)
     objective = models.Objective(task=job["task"], from_logits=job["from_logits"])
     answers = outputs(model, pool["features"])
     with files.replacing(_path(folder, number)) as path:

@@ -6,7 +6,7 @@ import functools
 import numpy as np
 import tensorflow as tf
 
-from tfpriv import datasets, models, runs
+from tfpriv import datasets, models, runs, user_code
 from tfpriv.audit.claims import Claim
 from tfpriv.audit.config import FEWEST_EXAMPLES
 from tfpriv.errors import UserError
@@ -44,16 +44,18 @@ class Target:
         recorded: What members.json holds.
     """
 
-    def __init__(self, path: str, data_dir: str | None = None):
+    def __init__(self, path: str, data_dir: str | None = None, *, trust_code: bool = False):
         """Opens a run.
 
         Args:
             path: The run directory.
             data_dir: The folder of the data; by default the run's.
+            trust_code: Whether code may run that only the run's config.json names.
 
         Raises:
             UserError: if there is no such run, it has not ended, it was altered, it is not of a
-                training program, or the data are not what it was trained on.
+                training program, the data are not what it was trained on, or it names code that
+                is not trusted.
         """
         self.run = runs.RunDirectory.open(path)
         config = self.run.config
@@ -66,6 +68,8 @@ class Target:
         self.recorded = runs.seal.read_members(self.run)
         runs.seal.check(self.run)
         self.flags = config["flags"]
+        self._trusts_code = trust_code
+        self.allow_code(self.flags["dataset"])
         folder = data_dir or self.flags["data_dir"]
         dataset = datasets.load(self.flags["dataset"], folder, scaling=self.flags["scaling"])
         if not runs.seal.is_data(self.run, self.recorded, datasets.canaries.fingerprint(dataset)):
@@ -108,8 +112,22 @@ class Target:
 
     @functools.cached_property
     def model(self) -> tf.keras.Model:
-        """The trained model."""
-        return tf.keras.models.load_model(self.run.model_path, compile=False)
+        """The trained model.
+
+        Raises:
+            UserError: if it is damaged, or names or holds code that is not trusted.
+        """
+        name = self.flags["model"]
+        if user_code.is_user_code(name) and models.foreign_modules(self.run.model_path):
+            self.allow_code(name)
+            user_code.load_function(name, "--model")
+        return models.load(self.run.model_path)
+
+    def allow_code(self, name: str) -> None:
+        """Refuses code that only config.json names by a UserError, unless it is trusted."""
+        if user_code.is_user_code(name):
+            where = f"config.json of {self.run.path}"
+            user_code.allow(name, is_trusted=self._trusts_code, where=where)
 
     @functools.cached_property
     def objective(self) -> models.Objective:

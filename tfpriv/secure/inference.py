@@ -12,7 +12,7 @@ from itertools import compress
 import numpy as np
 import tensorflow as tf
 
-from tfpriv import datasets, runs
+from tfpriv import datasets, models, runs, user_code
 from tfpriv.errors import UserError
 from tfpriv.secure import (
     agreement,
@@ -235,8 +235,12 @@ def evaluate(config: InferenceConfig) -> runs.RunDirectory:
     # First, as real parties cannot be connected once TensorFlow holds tensors.
     with connected(config.players, trusted_network=config.trusted_network) as parties:
         model, trained_on = load_model(config.model)
+        named = config.dataset or trained_on.get("dataset")
+        if config.dataset is None and user_code.is_user_code(named):
+            where = f"config.json of {config.model}"
+            user_code.allow(named, is_trusted=config.trust_code, where=where)
         dataset = datasets.load(
-            config.dataset or trained_on.get("dataset"),
+            named,
             config.data_dir,
             scaling=config.scaling or trained_on.get("scaling") or datasets.scaling.STANDARDIZED,
         )
@@ -330,14 +334,7 @@ def load_model(path: str | os.PathLike) -> tuple[tf.keras.Model, dict]:
             f"{path} does not exist; give --model the directory of a run that has ended, or a "
             ".keras file."
         )
-    try:
-        return tf.keras.models.load_model(path, compile=False), trained_on
-    except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        raise UserError(
-            f"{path} cannot be loaded as a Keras model ({reason}); give --model the directory of a "
-            "run, or a file that tf.keras.models.load_model reads."
-        ) from error
+    return models.load(path), trained_on
 
 
 def _examples(dataset, count):

@@ -19,6 +19,7 @@ class InferenceConfig:
     model: str | None = None
     dataset: str | None = None
     data_dir: str | None = None
+    trust_code: bool = False
     scaling: str | None = None
     protocol: str = "aby3"
     num_examples: int | None = None
