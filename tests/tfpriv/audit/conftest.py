@@ -65,7 +65,8 @@ def attack(tmp_path):
     """Audits a run; returns the audit's directory and whether the claim is broken."""
 
     def run(target, **settings):
-        config = {"run": str(target.path), "output_dir": str(tmp_path / "audit"), **settings}
+        config = {"run": str(target.path), "output_dir": str(tmp_path / "audit")}
+        config |= {"trust_code": True, **settings}
         return audit.run(audit.AuditConfig(**config))
 
     return run

@@ -99,6 +99,7 @@ def settings(overfitted, tmp_path_factory):
         "attack": "lira",
         "shadow_models": _MODELS,
         "max_examples": _EXAMPLES,
+        "trust_code": True,
         "output_dir": str(tmp_path_factory.mktemp("lira") / "audit"),
     }
 

@@ -15,12 +15,12 @@ from tfpriv.errors import UserError
 
 @pytest.fixture(scope="module")
 def opened(overfitted):
-    return Target(str(overfitted.path))
+    return Target(str(overfitted.path), trust_code=True)
 
 
 @pytest.fixture(scope="module")
 def opened_whole(whole):
-    return Target(str(whole.path))
+    return Target(str(whole.path), trust_code=True)
 
 
 def test_members_are_those_that_took_part(opened, opened_whole):
@@ -146,7 +146,7 @@ def test_features_are_kept_where_the_data_are(overfitted, monkeypatch, given, fo
     )
     config = {**overfitted.config, "flags": {**overfitted.config["flags"], "data_dir": "of_run"}}
     monkeypatch.setattr(runs.RunDirectory, "config", config)
-    Target(str(overfitted.path), given)
+    Target(str(overfitted.path), given, trust_code=True)
     assert taken == [folder, folder]
 
 
@@ -227,7 +227,7 @@ def test_other_data_are_refused(overfitted, monkeypatch):
 
     monkeypatch.setattr(datasets, "load", altered)
     with pytest.raises(UserError, match=r"is not what .* was trained on"):
-        Target(str(overfitted.path))
+        Target(str(overfitted.path), trust_code=True)
 
 
 def test_canaries_of_another_seed_are_refused(open_run, copied):
