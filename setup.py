@@ -17,6 +17,7 @@ FLAGS = ["-O3", "-DNDEBUG", "-fPIC", "-fvisibility=hidden", "-Wall"]
 # Comparing sizes with int64_t is TensorFlow's own habit. GCC notes that its way of passing long
 # vectors has changed, and ours never leave a file.
 FLAGS += ["-Wno-sign-compare", "-Wno-psabi"]
+FLAGS += os.environ.get("CXXFLAGS", "").split()
 
 
 class Build(build_ext):
@@ -40,7 +41,7 @@ class Build(build_ext):
             )
         library = pathlib.Path(self.get_ext_fullpath(ext.name))
         library.parent.mkdir(parents=True, exist_ok=True)
-        run_compiler("-shared", *objects, *libraries, output=library)
+        run_compiler("-shared", *FLAGS, *objects, *libraries, output=library)
 
 
 def against_tensorflow():
