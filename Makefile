@@ -6,7 +6,7 @@ SHELL := /bin/bash
 .ONESHELL:
 .SILENT:
 .DEFAULT_GOAL := help
-.PHONY: help install demo test conformance players grid power lint format lock opacus benchmark reproduce clean FORCE
+.PHONY: help install demo test conformance players grid sanitize power lint format lock opacus benchmark reproduce clean FORCE
 
 uv_version := 0.13.9
 python := .venv/bin/python
@@ -128,6 +128,24 @@ players: .venv/installed ## run the secure programs across three servers on this
 
 grid: .venv/installed ## check random networks on shares against float64 for an hour
 	$(python) -m tests.secure_grid
+
+# In a copy, whose libraries are built with the sanitizers; leaks are TensorFlow's and Python's.
+sanitized_tests := tests/tfpriv/secure/native tests/tfpriv/secure/test_aby3.py \
+  tests/tfpriv/secure/test_securenn.py tests/tfpriv/noise
+
+sanitize: .venv/installed ## run the native code's tests under AddressSanitizer and UBSan
+	rm -rf build/sanitized
+	mkdir -p build/sanitized
+	cp -r setup.py setup.cfg pyproject.toml README.md LICENSE tfpriv tests build/sanitized
+	cd build/sanitized
+	rm -f tfpriv/*/native/*.so
+	CXXFLAGS="-O1 -g -fno-omit-frame-pointer -fsanitize=address,undefined" \
+	  ../../$(python) setup.py --quiet build_ext --inplace >build.log 2>&1 ||
+	  { tail build.log >&2; exit 1; }
+	runtime=$$(for name in asan ubsan stdc++; do g++ -print-file-name=lib$$name.so; done)
+	env LD_PRELOAD="$${runtime//$$'\n'/ }" UBSAN_OPTIONS=halt_on_error=1:print_stacktrace=1 \
+	  ASAN_OPTIONS=detect_leaks=0:allocator_may_return_null=1:max_allocation_size_mb=4096 \
+	  ../../$(python) -m pytest --timeout=1200 -s $(sanitized_tests)
 
 power: .venv/installed ## plant mistakes in DP-SGD and count how many the audits find (an hour)
 	$(python) -m tests.audit_power

@@ -118,9 +118,10 @@ class SecureModel:
             float64, [n, ...].
 
         Raises:
-            UserError: An example is beyond the first bound or not finite, or a layer's sums were
-                found to be beyond theirs.
+            UserError: The examples are of another shape, or too many; one is beyond the first bound
+                or not finite; or a layer's sums were found to be beyond theirs.
         """
+        examples = self.network.as_examples(examples, self.batch_size)
         self._refuse_beyond(examples)
         outputs, above = self._predict(self._padded(examples), self._weights)
         for stage, bit in zip(compress(self.network.stages, self._checked), above, strict=True):
@@ -142,6 +143,7 @@ class SecureModel:
         Yields:
             A `StageResult` each.
         """
+        examples = self.network.as_examples(examples, self.batch_size)
         x = self._share(self._padded(examples), self.grids[0].bits_read)
         for stage, grid, weights in zip(
             self.network.stages, self.grids, self._weights, strict=True

@@ -7,6 +7,7 @@ BatchNormalization that follows a Dense or convolution goes into its weights.
 import dataclasses
 from collections.abc import Sequence
 
+import numpy as np
 import tensorflow as tf
 
 from tfpriv.errors import UserError
@@ -29,6 +30,34 @@ class Network:
     stages: tuple[Stage, ...]
     opened: str | None
     input_shape: tuple[int, ...]
+
+    def as_examples(self, examples: np.ndarray, most: int | None = None) -> np.ndarray:
+        """Returns examples as float64, [n, ...], n >= 1.
+
+        Args:
+            examples: Numbers of any type.
+            most: The most that may be given; any number if None.
+
+        Raises:
+            UserError: They are no numbers, or of another shape, or too few or too many.
+        """
+        given = np.asarray(examples)
+        if given.dtype.kind not in "fiub":
+            raise UserError(
+                f"the examples are of type {given.dtype}, and shares are of real numbers; give "
+                "numbers."
+            )
+        if given.shape[1:] != self.input_shape or given.ndim == 0:
+            raise UserError(
+                f"the examples have the shape {list(given.shape)}, and the model takes "
+                f"{['n', *self.input_shape]}; give examples of that shape."
+            )
+        if not len(given) or (most is not None and len(given) > most):
+            raise UserError(
+                f"{len(given)} examples were given; give at least one"
+                + (f", and at most a batch of {most}." if most is not None else ".")
+            )
+        return given.astype(np.float64)
 
 
 def from_keras(model: tf.keras.Model, *, softmax: str = "reveal") -> Network:

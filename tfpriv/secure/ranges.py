@@ -32,7 +32,8 @@ def measure(net: Network, examples: np.ndarray) -> tuple[np.ndarray, tuple[float
         `grids.choose`).
 
     Raises:
-        UserError: An example, a weight or a result is not a finite number.
+        UserError: An example, a weight or a result is not a finite number, or there is no example,
+            or they have another shape than the network takes.
     """
     largest = [0.0] * (len(net.stages) + 1)
 
@@ -86,9 +87,9 @@ def check(net: Network, examples: np.ndarray, bounds: tuple[float, ...]) -> np.n
 
 def _computed(net, examples, look: Callable[[int, np.ndarray], None]):
     _refuse_weights(net)
-    outputs = []
+    examples, outputs = net.as_examples(examples), []
     for start in range(0, len(examples), _BATCH):
-        x = np.asarray(examples[start : start + _BATCH], np.float64)
+        x = examples[start : start + _BATCH]
         for place in range(len(net.stages) + 1):
             if place:
                 with np.errstate(over="ignore", invalid="ignore"):

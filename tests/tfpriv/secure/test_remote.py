@@ -38,7 +38,7 @@ from tfpriv.errors import UserError
 from tfpriv.secure import native, parties, protocols, remote, watch
 from tfpriv.secure.engine import tfe
 
-X = np.linspace(-2, 2, 12).reshape(3, 4)
+X = np.arange(-6, 6).reshape(3, 4) / 4
 W = np.linspace(-1, 1, 8).reshape(4, 2)
 RIGHT = np.maximum(X @ W, 0)
 
@@ -59,6 +59,15 @@ def computation(protocol):
         w = protocol.define_private_input("server0", lambda: tf.constant(W))
         return protocol.relu(protocol.matmul(x, w)).reveal().to_native()
     return compute
+
+def exact(protocol):
+    # Comparisons and products of integers, which have one right result to the last bit.
+    @tf.function(autograph=False)
+    def compute():
+        x = protocol.define_private_input("server0", lambda: tf.constant(X))
+        above = protocol.relu(x)
+        return (above + protocol.relu(protocol.negative(x))).reveal().to_native()
+    return compute().numpy().tobytes()
 
 def run():
     them = remote.connect(sys.argv[1], trusted_network=True)
@@ -167,6 +176,8 @@ def work(them, compute):
     after = seeds(them)
     np.testing.assert_allclose(result, RIGHT, atol=1e-3)
     tell(json.dumps({name: after[name] - before[name] for name in before}))
+    with protocols.running("aby3", them) as protocol:
+        bits = exact(protocol)
 
     # What is wrong in the computation itself is no server's fault.
     try:
@@ -177,6 +188,9 @@ def work(them, compute):
 
     with protocols.running("aby3", parties.local()) as protocol:
         np.testing.assert_allclose(computation(protocol)().numpy(), RIGHT, atol=1e-3)
+        assert exact(protocol) == bits
+    with protocols.running("securenn", parties.local()) as protocol:
+        assert exact(protocol) == bits == np.abs(X).tobytes()
     tell("done")
 
 main()

@@ -63,6 +63,10 @@ void PackRows(const Rows& m, const int64_t* from, int64_t row, int64_t depth, in
   }
 }
 
+// In the ring modulo 2^64; signed numbers of C++ may not overflow.
+inline int64_t Sum(int64_t x, int64_t y) { return static_cast<uint64_t>(x) + y; }
+inline int64_t Difference(int64_t x, int64_t y) { return static_cast<uint64_t>(x) - y; }
+
 // Writes columns [column, column + kTileColumns), terms [depth, depth + count) of the matrix `y`,
 // or of y + y_next if that is given.
 void PackColumns(const int64_t* y, const int64_t* y_next, int64_t columns, int64_t column,
@@ -73,7 +77,7 @@ void PackColumns(const int64_t* y, const int64_t* y_next, int64_t columns, int64
     if (y_next == nullptr) {
       std::memcpy(packed, y + at, width * sizeof(int64_t));
     } else {
-      for (int64_t j = 0; j < width; ++j) packed[j] = y[at + j] + y_next[at + j];
+      for (int64_t j = 0; j < width; ++j) packed[j] = Sum(y[at + j], y_next[at + j]);
     }
     for (int64_t j = width; j < kTileColumns; ++j) packed[j] = 0;
   }
@@ -81,13 +85,13 @@ void PackColumns(const int64_t* y, const int64_t* y_next, int64_t columns, int64
 
 // Adds x * (y + y_next) + x_next * y to a row of `count` sums; y_next may be missing, with x_next.
 __attribute__((target_clones("avx512f", "avx2", "default"))) void AddRow(
-    int64_t x, int64_t x_next, const int64_t* y, const int64_t* y_next, int64_t count,
+    uint64_t x, uint64_t x_next, const int64_t* y, const int64_t* y_next, int64_t count,
     int64_t* sums) {
   if (y_next == nullptr) {
-    for (int64_t j = 0; j < count; ++j) sums[j] += x * y[j];
+    for (int64_t j = 0; j < count; ++j) sums[j] = sums[j] + x * y[j];
   } else {
-    const int64_t both = x + x_next;
-    for (int64_t j = 0; j < count; ++j) sums[j] += both * y[j] + x * y_next[j];
+    const uint64_t both = x + x_next;
+    for (int64_t j = 0; j < count; ++j) sums[j] = sums[j] + (both * y[j] + x * y_next[j]);
   }
 }
 
@@ -119,7 +123,7 @@ void ProductOfFewRows(OpKernelContext* context, const Rows& m, int64_t columns,
         if (zero == nullptr) continue;
         Draw(zero[0], row * columns + column, count, sums);
         Draw(zero[1], row * columns + column, count, mask);
-        for (int64_t j = 0; j < count; ++j) sums[j] -= mask[j];
+        for (int64_t j = 0; j < count; ++j) sums[j] = Difference(sums[j], mask[j]);
       }
       for (int64_t k = 0; k < m.depth; ++k) {
         const int64_t at = k * columns + column;
@@ -178,7 +182,7 @@ void Product(OpKernelContext* context, const Rows& m, int64_t columns, const Fac
       int64_t minus[kPiece];
       Pieces(0, count, [&](int64_t at, int64_t size) {
         Draw(zero[1], start * columns + at, size, minus);
-        for (int64_t i = 0; i < size; ++i) mask[at + i] -= minus[i];
+        for (int64_t i = 0; i < size; ++i) mask[at + i] = Difference(mask[at + i], minus[i]);
       });
     }
     const Store store = [&](int64_t row, int64_t column, const int64_t* tile) {
@@ -193,7 +197,7 @@ void Product(OpKernelContext* context, const Rows& m, int64_t columns, const Fac
           for (int64_t j = 0; j < width; ++j) at[j * to.step_column] = from[j];
         } else {
           const int64_t* masks = mask.get() + (row + i - start) * columns + column;
-          for (int64_t j = 0; j < width; ++j) at[j * to.step_column] = from[j] + masks[j];
+          for (int64_t j = 0; j < width; ++j) at[j * to.step_column] = Sum(from[j], masks[j]);
         }
       }
     };
