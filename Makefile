@@ -130,8 +130,8 @@ grid: .venv/installed ## check random networks on shares against float64 for an 
 	$(python) -m tests.secure_grid
 
 # In a copy, whose libraries are built with the sanitizers; leaks are TensorFlow's and Python's.
-sanitized_tests := tests/tfpriv/secure/native tests/tfpriv/secure/test_aby3.py \
-  tests/tfpriv/secure/test_securenn.py tests/tfpriv/noise
+sanitized_tests := tests/tfpriv/secure/native tests/tfpriv/secure/protocols/test_aby3.py \
+  tests/tfpriv/secure/protocols/test_securenn.py tests/tfpriv/noise
 
 sanitize: .venv/installed ## run the native code's tests under AddressSanitizer and UBSan
 	rm -rf build/sanitized

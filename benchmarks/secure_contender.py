@@ -65,14 +65,14 @@ def _inference(job, protocol, parties):
     import numpy as np
 
     from tfpriv import models
-    from tfpriv.secure import inference, network, ranges
+    from tfpriv.secure.inference import evaluator, network, ranges
 
     model = models.build(job.model, (28, 28, 1), 10, seed=0)
     examples = np.random.default_rng(0).random((job.batch_size, 28, 28, 1))
     start = time.perf_counter()
     net = network.from_keras(model)
     _, bounds = ranges.measure(net, examples)
-    secure = inference.SecureModel(net, bounds, protocol, parties, job.batch_size)
+    secure = evaluator.SecureModel(net, bounds, protocol, parties, job.batch_size)
     return lambda: secure.predict(examples), start
 
 
@@ -80,7 +80,9 @@ def _training(job, protocol, parties):
     import numpy as np
 
     from tfpriv import datasets
-    from tfpriv.secure import shared_training, training_config, training_task
+    from tfpriv.secure.training import config as training_config
+    from tfpriv.secure.training import shared as shared_training
+    from tfpriv.secure.training import task as training_task
 
     del parties
     config = training_config.SecureTrainingConfig(
@@ -100,13 +102,14 @@ def measure(job: Job) -> dict:
     cores = len(os.sched_getaffinity(0))
     tf.config.threading.set_intra_op_parallelism_threads(cores)
     tf.config.threading.set_inter_op_parallelism_threads(cores)
-    from tfpriv.secure import fused, parties, protocols
+    from tfpriv.secure.parties import connection
+    from tfpriv.secure.protocols import aby3_kernels, running
 
     if job.engine == "tf-encrypted":
-        fused.FUNCTIONS.clear()
-    them = parties.local()
+        aby3_kernels.FUNCTIONS.clear()
+    them = connection.local()
     prepare = {"inference": _inference, "training": _training}[job.job]
-    with protocols.running(job.protocol, them) as protocol:
+    with running.protocol(job.protocol, them) as protocol:
         before = unit()
         run, start = prepare(job, protocol, them)
         run()

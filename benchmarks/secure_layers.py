@@ -20,15 +20,11 @@ import numpy as np  # noqa: E402
 import tensorflow as tf  # noqa: E402
 
 from tfpriv.errors import UserError  # noqa: E402
-from tfpriv.secure import (  # noqa: E402
-    inference,
-    inference_config,
-    layers,
-    network,
-    parties,
-    protocols,
-    ranges,
-)
+from tfpriv.secure.inference import config as inference_config  # noqa: E402
+from tfpriv.secure.inference import evaluator, network, ranges  # noqa: E402
+from tfpriv.secure.parties import connection  # noqa: E402
+from tfpriv.secure.protocols import running  # noqa: E402
+from tfpriv.secure.training import layers  # noqa: E402
 
 DOCS = pathlib.Path(__file__).parents[1] / "docs"
 _BATCH = 4
@@ -93,14 +89,14 @@ CASES = {
 def measure(names=CASES) -> dict[str, dict]:
     """Returns, by case, `training` and, by protocol, what was measured or why it is refused."""
     rows = {}
-    them = parties.local()
+    them = connection.local()
     for name in names:
         tf.keras.utils.set_random_seed(0)
         rows[name] = {"training": _is_trained(name)}
-    for protocol in inference_config.PROTOCOLS:
-        with protocols.running(protocol, them) as running:
+    for name_of_protocol in inference_config.PROTOCOLS:
+        with running.protocol(name_of_protocol, them) as protocol:
             for name in names:
-                rows[name][protocol] = _evaluated(name, running, them)
+                rows[name][name_of_protocol] = _evaluated(name, protocol, them)
     return rows
 
 
@@ -123,7 +119,7 @@ def _evaluated(name, protocol, them):
         return None
     x = np.random.default_rng(0).normal(0, 3, (_BATCH, *net.input_shape))
     plain, bounds = ranges.measure(net, x)
-    secure = inference.SecureModel(net, bounds, protocol, them, _BATCH)
+    secure = evaluator.SecureModel(net, bounds, protocol, them, _BATCH)
     error = np.abs(secure.predict(x) - plain).max() / np.abs(plain).max()
     sent, rounds = 0, 0
     for result in secure.stage_by_stage(x, reveal=False):
@@ -176,7 +172,7 @@ nothing: it goes into them.
 
 def main() -> None:
     """Measures all, and writes the results and the page."""
-    parties.separate_local_devices()
+    connection.separate_local_devices()
     rows = measure()
     (DOCS / "secure_layers.json").write_text(json.dumps(rows, indent=1) + "\n")
     (DOCS / "secure_layers.md").write_text(as_text(rows))

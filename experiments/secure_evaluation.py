@@ -7,7 +7,8 @@ from absl import flags
 from experiments import program
 from tfpriv import runs, secure
 from tfpriv.errors import UserError
-from tfpriv.secure import InferenceConfig, inference_config
+from tfpriv.secure import InferenceConfig
+from tfpriv.secure.inference import config as inference_config
 
 _PROTOCOL = flags.DEFINE_enum(
     "secure_evaluation",

@@ -16,7 +16,8 @@ from absl import flags
 from experiments import program
 from experiments.program import Help
 from tfpriv import datasets, runs, secure
-from tfpriv.secure import InferenceConfig, inference_config
+from tfpriv.secure import InferenceConfig
+from tfpriv.secure.inference import config as inference_config
 
 _HELPS = {
     "model": Help("The model: the directory of a run that has ended, or a .keras file."),

@@ -16,8 +16,8 @@ from absl import flags
 from experiments import program
 from experiments.program import Help
 from tfpriv import datasets, models, runs, secure
-from tfpriv.secure import training_config
-from tfpriv.secure.training_config import SecureTrainingConfig
+from tfpriv.secure.training import config as training_config
+from tfpriv.secure.training.config import SecureTrainingConfig
 
 _HELPS = {
     "dataset": Help(

@@ -48,7 +48,7 @@ class Recorder:
 
 def use_ours(tfe):
     """Puts our protocols where the tests take tf-encrypted's from."""
-    from tfpriv.secure import aby3, securenn
+    from tfpriv.secure.protocols import aby3, securenn
 
     upstream = tfe.protocol.SecureNN
 
@@ -72,7 +72,7 @@ def run_folder(folder, protocol, report):
 
     import tensorflow as tf
 
-    from tfpriv.secure.engine import tfe
+    from tfpriv.secure.protocols.engine import tfe
 
     if protocol == "tfpriv":
         use_ours(tfe)

@@ -53,6 +53,6 @@ def pytest_configure(config):
 
         environment.quiet_tensorflow()
 
-        from tfpriv.secure import parties
+        from tfpriv.secure.parties import connection
 
-        parties.separate_local_devices()
+        connection.separate_local_devices()

@@ -17,10 +17,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--minutes", type=float, default=60.0)
     end = time.monotonic() + 60 * parser.parse_args().minutes
-    from tests.tfpriv.secure import test_grid
+    from tests.tfpriv.secure.inference import test_random_networks
 
     count = collections.Counter()
-    run = test_grid.drawn(100, is_fixed=False, count=count)
+    run = test_random_networks.drawn(100, is_fixed=False, count=count)
     while time.monotonic() < end:
         run()
         print(f"networks: {count['computed']} computed, {count['refused']} refused", flush=True)

@@ -22,6 +22,18 @@ ALLOWED = (
     # An audit trains models as the run under audit was trained.
     | {"audit": LOWER | {"central", "federated"}}
 )
+# Folders inside a room: what each may import of the others in it.
+FOLDERS = {
+    "tfpriv.secure": {
+        "native": set(),
+        "parties": {"native"},
+        "protocols": {"native", "parties"},
+        "inference": {"native", "parties", "protocols"},
+        "training": {"native", "parties", "protocols"},
+    }
+}
+# Packages that one folder alone may import.
+ONLY_IN_FOLDER = {"tf_encrypted": "tfpriv.secure.protocols"}
 TENSORFLOW = {"keras", "tensorflow", "tensorflow_privacy", "tensorflow_probability"}
 ONLY_IN = {"tensorflow_federated": {"federated"}, "tf_encrypted": {"secure"}} | {
     package: set(ALLOWED) - {"datasets", "listening", "noise", "privacy"} for package in TENSORFLOW
@@ -53,6 +65,15 @@ def room_of(parts):
     return parts[0] if parts[0] in ("experiments", "benchmarks", "tests") else None
 
 
+def crosses(parts, name):
+    """Returns whether an import goes from one folder of a room to another that it may not see."""
+    folders = FOLDERS.get(".".join(parts[:2]), {})
+    here, there = parts[2] if len(parts) > 2 else None, name.split(".")[2:3]
+    if here not in folders or tuple(name.split(".")[:2]) != parts[:2] or not there:
+        return False
+    return there[0] in folders and there[0] not in folders[here] | {here}
+
+
 def violations(path, source):
     """Returns one line for each import in the file that the rules forbid."""
     parts = pathlib.PurePath(path).with_suffix("").parts
@@ -63,8 +84,9 @@ def violations(path, source):
         if there is None:
             wrong = here not in ONLY_IN.get(top, ALLOWED)
         else:
-            wrong = there not in {here, "tfpriv"} | ALLOWED[here]
-        if wrong:
+            wrong = there not in {here, "tfpriv"} | ALLOWED[here] or crosses(parts, name)
+        folder = ONLY_IN_FOLDER.get(top)
+        if wrong or (folder is not None and ".".join(parts[:3]) != folder):
             found.append(f"{path}:{line}: {here} may not import {name}")
     return found
 
@@ -97,6 +119,11 @@ def violations(path, source):
         ("tfpriv/audit/a.py", "import benchmarks.federated_round"),
         ("tfpriv/audit/a.py", "from tfpriv import secure"),
         ("tfpriv/central/a.py", "from tfpriv import audit"),
+        ("tfpriv/secure/training/a.py", "import tf_encrypted as tfe"),
+        ("tfpriv/secure/a.py", "from tf_encrypted import protocol"),
+        ("tfpriv/secure/parties/a.py", "def f():\n    from tfpriv.secure.protocols import running"),
+        ("tfpriv/secure/protocols/a.py", "from tfpriv.secure import inference"),
+        ("tfpriv/secure/training/a.py", "from tfpriv.secure.inference.grids import Grid"),
         ("experiments/a.py", "import tests.tfpriv"),
     ],
 )
@@ -108,7 +135,9 @@ def test_checker_finds_a_forbidden_import(path, source):
     ("path", "source"),
     [
         ("tfpriv/federated/a.py", "import tensorflow_federated as tff"),
-        ("tfpriv/secure/a.py", "import tf_encrypted as tfe"),
+        ("tfpriv/secure/protocols/a.py", "import tf_encrypted as tfe"),
+        ("tfpriv/secure/training/a.py", "from tfpriv.secure.protocols import smooth"),
+        ("tfpriv/secure/training/a.py", "from tfpriv.secure import agreement, keras_layers"),
         ("tfpriv/models/a.py", "import tensorflow as tf\nfrom tfpriv import errors"),
         (
             "tfpriv/models/a.py",

@@ -11,7 +11,7 @@ import sys
 import tempfile
 
 from tfpriv import environment
-from tfpriv.secure import loopback
+from tfpriv.secure.parties import loopback
 
 
 def save_model(path: pathlib.Path) -> None:

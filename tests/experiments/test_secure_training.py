@@ -48,7 +48,7 @@ def test_presets_of_the_benchmark_are_configs_with_its_settings():
         "from absl import flags\n"
         "from absl.testing import flagsaver\n"
         "from experiments import program, secure_training\n"
-        "from tfpriv.secure.training_config import SecureTrainingConfig\n"
+        "from tfpriv.secure.training.config import SecureTrainingConfig\n"
         "configs = {}\n"
         "for path in sys.argv[1:]:\n"
         "    with flagsaver.flagsaver():\n"

@@ -1,8 +1,8 @@
 """Evaluation and training on secret shares, with tf-encrypted's protocols."""
 
 from tfpriv import runs
-from tfpriv.secure.inference_config import InferenceConfig
-from tfpriv.secure.training_config import SecureTrainingConfig
+from tfpriv.secure.inference.config import InferenceConfig
+from tfpriv.secure.training.config import SecureTrainingConfig
 
 __all__ = [
     "InferenceConfig",
@@ -25,9 +25,9 @@ def infer(config: InferenceConfig) -> runs.RunDirectory:
             been shared then.
     """
     config.check()
-    from tfpriv.secure import inference
+    from tfpriv.secure.inference import evaluator
 
-    return inference.evaluate(config)
+    return evaluator.evaluate(config)
 
 
 def train(config: SecureTrainingConfig) -> runs.RunDirectory:
@@ -40,9 +40,9 @@ def train(config: SecureTrainingConfig) -> runs.RunDirectory:
         UserError: The settings, the data, the model or a party cannot work, or training diverges.
     """
     config = config.complete()
-    from tfpriv.secure import training
+    from tfpriv.secure.training import trainer
 
-    return training.run(config)
+    return trainer.run(config)
 
 
 def separate_devices() -> None:
@@ -51,9 +51,9 @@ def separate_devices() -> None:
     Otherwise local parties share a device: nothing else changes, but what they send cannot be
     measured.
     """
-    from tfpriv.secure import parties
+    from tfpriv.secure.parties import connection
 
-    parties.separate_local_devices()
+    connection.separate_local_devices()
 
 
 def check_model(model) -> None:
@@ -62,6 +62,6 @@ def check_model(model) -> None:
     Args:
         model: A built model.
     """
-    from tfpriv.secure import network
+    from tfpriv.secure.inference import network
 
     network.from_keras(model)

@@ -13,13 +13,7 @@ from absl import app, flags
 
 from tfpriv import environment, listening
 from tfpriv.errors import UserError
-from tfpriv.secure import addresses
-
-# The variable, in a server's own memory, that says what it runs.
-VERSION_VARIABLE = "tfpriv_version"
-
-# As the only device filter of a session: the server that is asked answers for itself alone.
-NO_OTHERS = "/job:none"
+from tfpriv.secure.parties import addresses
 
 
 def start(config: str, name: str, *, trusted_network: bool = False):
@@ -74,9 +68,9 @@ def _show_version(target, version):
 
     with tf.Graph().as_default():
         variable = tf.compat.v1.get_variable(
-            VERSION_VARIABLE, initializer=version, use_resource=False
+            addresses.VERSION_VARIABLE, initializer=version, use_resource=False
         )
-        alone = tf.compat.v1.ConfigProto(device_filters=[NO_OTHERS])
+        alone = tf.compat.v1.ConfigProto(device_filters=[addresses.NO_OTHERS])
         with tf.compat.v1.Session(target, config=alone) as session:
             session.run(variable.initializer)
 

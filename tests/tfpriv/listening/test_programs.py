@@ -17,7 +17,7 @@ import time
 import psutil
 import pytest
 
-from tfpriv.secure import loopback
+from tfpriv.secure.parties import loopback
 
 ROOT = pathlib.Path(__file__).parents[3]
 

@@ -9,22 +9,22 @@ import pytest
 
 @pytest.fixture(scope="session")
 def local_parties():
-    from tfpriv.secure import parties
+    from tfpriv.secure.parties import connection
 
-    return parties.local()
+    return connection.local()
 
 
 @pytest.fixture
 def aby3(local_parties):
-    from tfpriv.secure import protocols
+    from tfpriv.secure.protocols import running
 
-    with protocols.running("aby3", local_parties) as protocol:
+    with running.protocol("aby3", local_parties) as protocol:
         yield protocol
 
 
 @pytest.fixture(params=["aby3", "securenn"])
 def protocol(request, local_parties):
-    from tfpriv.secure import protocols
+    from tfpriv.secure.protocols import running
 
-    with protocols.running(request.param, local_parties) as protocol:
+    with running.protocol(request.param, local_parties) as protocol:
         yield protocol

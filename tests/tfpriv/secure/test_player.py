@@ -14,7 +14,7 @@ import psutil
 import pytest
 
 from tfpriv.errors import UserError
-from tfpriv.secure import loopback
+from tfpriv.secure.parties import loopback
 
 ROOT = pathlib.Path(__file__).parents[3]
 
@@ -131,7 +131,7 @@ def test_a_player_that_does_not_start_is_an_error_with_what_it_said(tmp_path):
 def test_no_way_for_its_parent_to_end_leaves_it_behind(config, end):
     code = (
         "import os, pathlib\n"
-        "from tfpriv.secure.loopback import Player\n"
+        "from tfpriv.secure.parties.loopback import Player\n"
         f"print(Player('server0', pathlib.Path({str(config)!r})).pid, flush=True)\n"
         f"{end}"
     )
@@ -152,9 +152,9 @@ def test_a_stopped_player_is_ended(config):
 def test_it_imports_tensorflow_and_nothing_that_takes_long_beside_it():
     code = (
         "import sys\n"
-        "from tfpriv.secure import loopback, player\n"
+        "from tfpriv.secure import player\nfrom tfpriv.secure.parties import loopback\n"
         "print({'tensorflow', 'tf_encrypted', 'grpc', 'matplotlib'} & set(sys.modules))\n"
-        "from tfpriv.secure import addresses\n"
+        "from tfpriv.secure.parties import addresses\n"
         "addresses.version()\n"
         "print('tf_encrypted' in sys.modules)"
     )

@@ -1,6 +1,6 @@
 // What SecureNN's servers compute by themselves between two messages to find the sign of a shared
 // number, each as one op that draws its own randomness; and the numbers that two of them have in
-// common. See tfpriv/secure/securenn.py for the protocols.
+// common. See tfpriv/secure/protocols/securenn.py for the protocols.
 //
 // Notation: x = x0 + x1 modulo 2^64, of which server j holds xj. Servers i and j hold key ij in
 // common. The bits of a number are shared modulo 127, as bytes.

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from tfpriv.secure.engine import tfe
+from tfpriv.secure.protocols.engine import tfe
 
 RING = 2**128
 EDGES = [0, 1, 2, 3, 2**63 - 1, 2**63, 2**64 - 1, 2**64, 2**64 + 1, 2**126, 2**127 - 1, -1, -2]

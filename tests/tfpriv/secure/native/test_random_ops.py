@@ -16,7 +16,7 @@ from cryptography.hazmat.primitives import ciphers
 from cryptography.hazmat.primitives.ciphers import algorithms
 
 from tfpriv.secure import native
-from tfpriv.secure.engine import tfe
+from tfpriv.secure.protocols.engine import tfe
 
 SEED = np.arange(-3, 5, dtype=np.int32) * 123456789
 OTHER_SEED = SEED + 1

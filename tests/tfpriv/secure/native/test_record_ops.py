@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from tfpriv.secure.engine import tfe
+from tfpriv.secure.protocols.engine import tfe
 
 
 def read(path):

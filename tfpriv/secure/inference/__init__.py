@@ -1,0 +1,1 @@
+"""Trained Keras models on secret shares."""
