@@ -153,10 +153,12 @@ power: .venv/installed ## plant mistakes in DP-SGD and count how many the audits
 lint: .venv/installed ## run the linter and check the formatting
 	$(python) -m ruff check .
 	$(python) -m ruff format --check .
+	.venv/bin/clang-format --dry-run -Werror $(native)
 
 format: .venv/installed ## format the code and mend what the linter can
 	$(python) -m ruff check --fix .
 	$(python) -m ruff format .
+	.venv/bin/clang-format -i $(native)
 
 lock: ## make requirements.lock anew (UPGRADE=1: with the newest versions that fit)
 	$(functions)

@@ -6,288 +6,47 @@ A paper's figures stand in its figures.json: curves of one metric over the value
 beside published points, with an audit of each run where the figure asks for one. Results go into
 points.json beside it after every run, so that a figure that was interrupted goes on where it
 stopped. --draw draws what there is, and runs nothing.
-
-Beside the points of a figure, points.json keeps the command that each value of a curve was run
-with; when figures.json has changed since, the figure is refused. Points without one, from before
-this was kept, are taken as they are.
 """
 
 import pathlib
-import shlex
 import signal
-import statistics
 import sys
-import tempfile
 
 from absl import flags
 
-from experiments import child, program, reproduce
+from experiments import program
+from experiments.published import child, figures, options
 from tfpriv import runs
 from tfpriv.errors import UserError
-from tfpriv.runs import json_files
-
-FIGURES, POINTS = "figures.json", "points.json"
-
-# In points.json: before a figure's name, the key of the commands that its points were run with.
-_COMMANDS = "commands of "
-
-# A value of the flag that stands for runs without it, drawn at the right end.
-_NONE = "none"
-_STYLES = (
-    {"color": "#0072B2", "linestyle": "-", "marker": "o"},
-    {"color": "#D55E00", "linestyle": "--", "marker": "s"},
-    {"color": "#009E73", "linestyle": "-.", "marker": "^"},
-    {"color": "#CC79A7", "linestyle": ":", "marker": "D"},
-    {"color": "#E69F00", "linestyle": "-", "marker": "v"},
-    {"color": "#56B4E9", "linestyle": "--", "marker": "P"},
-)
-# Longer names in a legend stand one below the other.
-_LONGEST_BESIDE_ANOTHER = 36
-_PUBLISHED_STYLES = ({"marker": "x"}, {"marker": "+"}, {"marker": "1"}, {"marker": "2"})
-
-# What the description of a figure holds.
-_TEXTS = ("title", "program", "metric", "ylabel", "flag", "xlabel")
-_OPTIONAL_FLAGS = ("flags_for_values", "flags_for_none", "audit")
 
 _FIGURE = flags.DEFINE_string("figure", None, "The figure, as paper/name.")
 _DRAW = flags.DEFINE_boolean("draw", False, "Only draw the points that there are.")
 _FOLDER = flags.DEFINE_string(
-    "figure_dir", str(reproduce.ROOT / "docs"), "The folder for the picture."
+    "figure_dir", str(options.ROOT / "docs"), "The folder for the picture."
 )
 
 
 def main() -> None:
     """Runs what is missing of the figure, as the flags say, and draws it."""
-    presets = pathlib.Path(reproduce.PRESETS_DIR.value)
-    paper, name, figure = find(presets, _FIGURE.value)
-    path = presets / paper / POINTS
-    everything = _read(path)
-    points = everything.setdefault(name, {})
-    commands = everything.setdefault(f"{_COMMANDS}{name}", {})
-    _refuse_other_commands(path, figure, points, commands)
-    if _DRAW.value and not any(points.get(label) for label in figure["curves"]):
-        raise UserError(f"{path} has no points of {name}; run it without --draw.")
+    presets = pathlib.Path(options.PRESETS_DIR.value)
+    paper, name, figure = figures.find(presets, _FIGURE.value)
+    points = figures.Points(presets / paper, name, figure)
+    if _DRAW.value and not points:
+        raise UserError(f"{points.path} has no points of {name}; run it without --draw.")
     pictures = pathlib.Path(_FOLDER.value)
-    _refuse_unwritable(pictures, "give another --figure_dir")
+    figures.refuse_unwritable(pictures, "give another --figure_dir")
     if not _DRAW.value:
-        seeds = reproduce.parse_seeds(reproduce.SEEDS.value)
-        _refuse_unwritable(path.parent, "give another --presets_dir")
+        seeds = options.parse_seeds(options.SEEDS.value)
         folder = pathlib.Path("runs", "figures", paper, name).absolute()
-        _refuse_unwritable(folder, "start in another folder")
         with child.ended_by(signal.SIGTERM):
             try:
-                _run_missing(
-                    figure,
-                    seeds,
-                    points,
-                    commands,
-                    folder,
-                    lambda: json_files.write(path, everything),
-                )
+                points.run_missing(seeds, folder)
             except KeyboardInterrupt:
                 runs.print_safely("error: interrupted; run it again to go on.", sys.stderr)
                 sys.exit(program.INTERRUPTED)
     picture = pictures / f"{paper}_{name}.png"
-    draw(picture, figure, points)
+    points.draw(picture)
     runs.print_safely(f"{picture}")
-
-
-def find(presets: pathlib.Path, figure: str | None) -> tuple[str, str, dict]:
-    """Returns the paper, the name and the description of a figure.
-
-    Raises:
-        UserError: if there is no such figure, or a figures.json is damaged or incomplete.
-    """
-    known = {}
-    for path in sorted(presets.glob(f"*/{FIGURES}")):
-        try:
-            for name, described in json_files.read(path).items():
-                _check(name, described)
-                known[f"{path.parent.name}/{name}"] = described
-        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-            raise UserError(
-                f"{path} cannot be used ({type(error).__name__}: {error}); restore it."
-            ) from error
-    if figure not in known:
-        raise UserError(f"--figure={figure} is not known; choose one of {', '.join(known)}.")
-    paper, _, name = figure.partition("/")
-    return paper, name, known[figure]
-
-
-def draw(path: pathlib.Path, figure: dict, points: dict) -> None:
-    """Draws medians over seeds with bars from the least to the largest, and published points."""
-    numbers = [float(value) for value in figure["values"] if value != _NONE]
-    place = {
-        str(value): 2 * max(numbers) if value == _NONE else value for value in figure["values"]
-    }
-    with runs.drawing(path, height=4.0) as (axes,):
-        for label, style in zip(figure["curves"], _STYLES, strict=False):
-            curve = points.get(label, {})
-            measured = sorted((place[x], list(curve[x].values())) for x in place if curve.get(x))
-            if not measured:
-                continue
-            medians = [statistics.median(ys) for _, ys in measured]
-            bars = [
-                [m - min(ys) for m, (_, ys) in zip(medians, measured, strict=True)],
-                [max(ys) - m for m, (_, ys) in zip(medians, measured, strict=True)],
-            ]
-            axes.errorbar(
-                [x for x, _ in measured],
-                medians,
-                bars,
-                label=label,
-                markersize=4,
-                capsize=2,
-                **style,
-            )
-        for (label, published), style in zip(
-            figure.get("published", {}).items(), _PUBLISHED_STYLES, strict=False
-        ):
-            xs, ys = zip(*published["points"], strict=True)
-            axes.plot(xs, ys, label=label, color="#555555", linestyle="none", **style)
-        axes.set_xscale("log", base=2)
-        names = ["no noise" if value == _NONE else f"{value:g}" for value in figure["values"]]
-        axes.set_xticks(list(place.values()), names)
-        axes.set_xlabel(figure["xlabel"])
-        axes.set_ylabel(figure["ylabel"])
-        axes.set_title(figure["title"], fontsize=9)
-        longest = max(map(len, axes.get_legend_handles_labels()[1]))
-        columns = 2 if longest <= _LONGEST_BESIDE_ANOTHER else 1
-        axes.figure.legend(loc="outside lower center", ncols=columns, fontsize=7)
-
-
-def _run_missing(figure, seeds, points, commands, folder, save):
-    for seed in seeds:
-        for label in figure["curves"]:
-            for value in figure["values"]:
-                found = points.get(label, {}).get(str(value), {})
-                if str(seed) in found:
-                    continue
-                stem = f"{len(list(folder.glob('*.log'))):03d}"
-                arguments = [*_arguments(figure, label, value), f"--seed={seed}"]
-                title = f"{label}, {figure['flag']} {value}, seed {seed}"
-                run = child.run(
-                    figure["program"], arguments, folder / stem, folder / f"{stem}.log", title
-                )
-                summary = run.summary
-                if "audit" in figure:
-                    summary |= child.audited(run, figure["audit"], seed, title)
-                measured = summary.get(figure["metric"])
-                if not _is_number(measured):
-                    raise UserError(
-                        f"the summary of {title} has {measured} for the metric "
-                        f"{figure['metric']!r} of {FIGURES}; name one of "
-                        f"{', '.join(key for key, item in summary.items() if _is_number(item))}."
-                    )
-                points.setdefault(label, {})[str(value)] = {**found, str(seed): measured}
-                commands.setdefault(label, {})[str(value)] = _command(figure, label, value)
-                save()
-                runs.print_safely(f"{title}: {measured:.4g}")
-
-
-def _arguments(figure, label, value):
-    """Returns the flags of a point but for --seed."""
-    arguments = [*figure["flags"], *figure["curves"][label]]
-    if value == _NONE:
-        return [*arguments, *figure["flags_for_none"]]
-    return [*arguments, *figure.get("flags_for_values", ()), f"--{figure['flag']}={value}"]
-
-
-def _command(figure, label, value):
-    """Returns what decides a point but for the seed, as it stands in points.json."""
-    words = [figure["metric"], "of"]
-    if "audit" in figure:
-        words += ["audit", *figure["audit"], "of"]
-    return shlex.join([*words, figure["program"], *_arguments(figure, label, value)])
-
-
-def _refuse_other_commands(path, figure, points, commands):
-    """Raises UserError if there are points that were run with something else than now."""
-    for label in figure["curves"]:
-        for value in figure["values"]:
-            now = _command(figure, label, value)
-            before = commands.get(label, {}).get(str(value), now)
-            if points.get(label, {}).get(str(value)) and before != now:
-                raise UserError(
-                    f"{path} has points of the curve {label!r} that were run with "
-                    f"{_only(before, now)}, where {FIGURES} now has {_only(now, before)}; remove "
-                    "the curve's points there to run them again, or restore the flags."
-                )
-
-
-def _only(command, other):
-    """Returns the words of a command that are not in the other one, for a message."""
-    words = [word for word in shlex.split(command) if word not in shlex.split(other)]
-    return " ".join(words) or "the same without them or in another order"
-
-
-def _check(name, figure):
-    """Raises ValueError if a figure's description is not complete."""
-
-    def refuse(key, wanted):
-        found = repr(figure[key]) if key in figure else "missing"
-        raise ValueError(f"{key} of {name} is {found}; it must be {wanted}")
-
-    for key in _TEXTS:
-        if not isinstance(figure.get(key), str):
-            refuse(key, "a text")
-    values = figure.get("values")
-    if not isinstance(values, list) or not all(v == _NONE or _is_number(v) for v in values):
-        refuse("values", f"a list of numbers and {_NONE!r}")
-    if not any(_is_number(value) for value in values):
-        refuse("values", "a list with at least one number")
-    curves = figure.get("curves")
-    if not isinstance(curves, dict) or not curves or not all(map(_is_texts, curves.values())):
-        refuse("curves", "lists of flags by label")
-    needed = {"flags", *(key for key in _OPTIONAL_FLAGS if key in figure)}
-    if _NONE in values:
-        needed.add("flags_for_none")
-    for key in sorted(needed):
-        if not _is_texts(figure.get(key)):
-            refuse(key, "a list of flags")
-    for label, published in figure.get("published", {}).items():
-        if not published["points"] or not all(
-            len(point) == 2 and all(map(_is_number, point)) for point in published["points"]
-        ):
-            raise ValueError(f"the points of {label} in {name} must be pairs of numbers")
-
-
-def _is_number(value):
-    return isinstance(value, int | float) and not isinstance(value, bool)
-
-
-def _is_texts(value):
-    return isinstance(value, list) and all(isinstance(item, str) for item in value)
-
-
-def _refuse_unwritable(folder, advice):
-    """Makes a folder; raises UserError if it cannot be written to."""
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=folder):
-            pass
-    except OSError as error:
-        raise UserError(f"{folder} cannot be written to ({error.strerror}); {advice}.") from error
-
-
-def _read(path):
-    """Returns what points.json holds; empty before there are points."""
-    try:
-        everything = json_files.read(path)
-        for name, curves in everything.items():
-            for label, values in curves.items():
-                for value, item in values.items():
-                    if name.startswith(_COMMANDS):
-                        is_right = isinstance(item, str)
-                    else:
-                        is_right = all(map(_is_number, item.values()))
-                    if not is_right:
-                        raise ValueError(f"{name}, {label}, {value} is {item!r}")
-        return everything
-    except FileNotFoundError:
-        return {}
-    except (OSError, ValueError, AttributeError) as error:
-        raise UserError(f"{path} is damaged ({error}); restore it, or remove it.") from error
 
 
 if __name__ == "__main__":

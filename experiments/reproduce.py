@@ -16,37 +16,33 @@ import sys
 
 from absl import flags
 
-from experiments import child, program, published, results
+from experiments import program
+from experiments.published import child, options, results, rows
 from tfpriv import runs
 from tfpriv.errors import UserError
 
-ROOT = pathlib.Path(__file__).parents[1]
 NOT_REACHED = 1
 
 _PRESET = flags.DEFINE_string("preset", None, "The row to run, as paper/row.")
-SEEDS = flags.DEFINE_list("seeds", ["0"], "The seeds to run it with, one run each.")
 _WRITE_TABLE = flags.DEFINE_boolean(
     "write_table",
     False,
     f"Write the results of all papers into --table, between {results.BEGIN} and {results.END}.",
 )
-PRESETS_DIR = flags.DEFINE_string(
-    "presets_dir", str(ROOT / "experiments" / "presets"), "The folder of papers."
-)
 _TABLE = flags.DEFINE_string(
-    "table", str(ROOT / "docs" / "results.md"), "The file for --write_table."
+    "table", str(options.ROOT / "docs" / "results.md"), "The file for --write_table."
 )
 
 
 def main() -> None:
     """Runs the row, writes the table, or both, as the flags say."""
-    presets = pathlib.Path(PRESETS_DIR.value)
+    presets = pathlib.Path(options.PRESETS_DIR.value)
     if not _PRESET.value and not _WRITE_TABLE.value:
         raise UserError("there is nothing to do; give --preset=paper/row or --write_table.")
     is_reached = True
     if _PRESET.value:
-        row = published.find_row(presets, _PRESET.value)
-        seeds = parse_seeds(SEEDS.value)
+        row = rows.find_row(presets, _PRESET.value)
+        seeds = options.parse_seeds(options.SEEDS.value)
         results.read(presets, row.paper)  # A damaged file is to be known of now, not after hours.
         folder = _new_folder(row)
         try:
@@ -64,19 +60,6 @@ def main() -> None:
         results.write_table(pathlib.Path(_TABLE.value), presets)
     if not is_reached:
         sys.exit(NOT_REACHED)
-
-
-def parse_seeds(values: list[str]) -> list[int]:
-    """Returns the seeds that --seeds names; raises UserError if they are none."""
-    try:
-        seeds = [int(value) for value in values]
-    except ValueError:
-        seeds = []
-    if not seeds or min(seeds) < 0 or len(set(seeds)) < len(seeds):
-        raise UserError(
-            f"--seeds={','.join(values)} must be different whole numbers from 0, such as 0,1,2."
-        )
-    return seeds
 
 
 def _new_folder(row):

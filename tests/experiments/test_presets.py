@@ -8,11 +8,12 @@ import sys
 import numpy as np
 import pytest
 
-from experiments import published, results
+from experiments.published import results
+from experiments.published.rows import find_row, papers, read_paper
 
 ROOT = pathlib.Path(__file__).parents[2]
 PRESETS = ROOT / "experiments" / "presets"
-PAPERS = published.papers(PRESETS)
+PAPERS = papers(PRESETS)
 REACHED = ["mcmahan2017/2nn_iid_b10_e1", "mcmahan2017/2nn_noniid_b10_e1"]
 
 # In a process of its own, as programs define flags of the same names.
@@ -41,7 +42,7 @@ def _parse(program):
     paths = {
         str(row.preset): f"{paper}/{row.name}"
         for paper in PAPERS
-        for row in published.read_paper(PRESETS, paper)[1].values()
+        for row in read_paper(PRESETS, paper)[1].values()
         if row.program == program
     }
     command = [sys.executable, "-c", PARSE, program, *paths]
@@ -71,7 +72,7 @@ def test_every_preset_is_a_config_that_can_run_and_leaves_seed_and_place_open(
 
 @pytest.mark.parametrize("paper", PAPERS)
 def test_every_flag_file_is_a_row_and_every_row_has_one(paper):
-    _, rows = published.read_paper(PRESETS, paper)
+    _, rows = read_paper(PRESETS, paper)
     assert {path.stem for path in (PRESETS / paper).glob("*.flags")} == set(rows)
     assert all((ROOT / "experiments" / f"{row.program}.py").is_file() for row in rows.values())
 
@@ -79,14 +80,14 @@ def test_every_flag_file_is_a_row_and_every_row_has_one(paper):
 @pytest.mark.parametrize("paper", PAPERS)
 def test_readme_of_each_paper_names_every_row(paper):
     text = (PRESETS / paper / "README.md").read_text()
-    _, rows = published.read_paper(PRESETS, paper)
+    _, rows = read_paper(PRESETS, paper)
     assert [name for name in rows if f"`{name}`" not in text] == []
 
 
 def test_rows_that_count_rounds_leave_room_to_miss_the_published_number(configs):
     counted = 0
     for paper in PAPERS:
-        for row in published.read_paper(PRESETS, paper)[1].values():
+        for row in read_paper(PRESETS, paper)[1].values():
             for check in row.checks:
                 if check.metric == "rounds_to_target":
                     config = configs[f"{paper}/{row.name}"]
@@ -119,7 +120,7 @@ def test_mcmahan_rows_have_the_settings_that_their_names_say(configs):
 def test_rows_of_the_tutorial_are_named_after_todays_epsilon(central_configs):
     for name, config in central_configs.items():
         if name.startswith("dpsgd_tutorial/eps"):
-            row = published.find_row(PRESETS, name)
+            row = find_row(PRESETS, name)
             (epsilon,) = (check for check in row.checks if check.metric == "epsilon")
             assert f"eps{epsilon.value:.1f}" == row.name
             assert config["expected_batch_size"] == 256 and config["delta"] == 1e-5
@@ -127,7 +128,7 @@ def test_rows_of_the_tutorial_are_named_after_todays_epsilon(central_configs):
 
 @pytest.mark.parametrize("paper", PAPERS)
 def test_results_are_of_these_presets_and_judged_by_these_expectations(paper):
-    _, rows = published.read_paper(PRESETS, paper)
+    _, rows = read_paper(PRESETS, paper)
     found = results.read(PRESETS, paper)
     assert set(found) <= set(rows)
     for name, result in found.items():
@@ -141,7 +142,7 @@ def test_results_are_of_these_presets_and_judged_by_these_expectations(paper):
 
 @pytest.mark.parametrize("preset", REACHED)
 def test_row_that_must_be_reached_is(preset):
-    row = published.find_row(PRESETS, preset)
+    row = find_row(PRESETS, preset)
     assert results.reached(results.read(PRESETS, row.paper)[row.name])
 
 
@@ -164,7 +165,7 @@ def test_introduction_is_compared_with_linear_regression_on_the_same_patients():
     model = linear_model.LinearRegression().fit(data.train_features, data.train_labels)
     errors = (model.predict(data.test_features) - data.test_labels) * data.label_scale
     rmse = float(np.sqrt(np.mean(errors**2)))
-    row = published.find_row(PRESETS, "introduction/federated")
+    row = find_row(PRESETS, "introduction/federated")
     assert row.checks[0].value == pytest.approx(rmse, abs=0.005)
 
 
@@ -184,5 +185,5 @@ def test_tables_are_compared_with_logistic_regression_on_the_same_examples(name)
     model = linear_model.LogisticRegression(max_iter=1000)
     model.fit(data.train_features, data.train_labels)
     accuracy = model.score(data.test_features, data.test_labels)
-    row = published.find_row(PRESETS, f"tabular/{name}_logistic")
+    row = find_row(PRESETS, f"tabular/{name}_logistic")
     assert row.checks[0].value == pytest.approx(accuracy, abs=5e-4)

@@ -16,7 +16,7 @@ import numpy as np
 import tensorflow as tf
 
 from tfpriv import models, runs
-from tfpriv.audit import one_run, report, statistics
+from tfpriv.audit import canaries, report, statistics
 from tfpriv.audit.config import AuditConfig
 from tfpriv.audit.report import Finding
 from tfpriv.audit.target import Target
@@ -58,7 +58,7 @@ def attack(target: Target, config: AuditConfig) -> Finding:
             f"--attack=canary_clients looks for canary clients, and {target.run.path} is a run of "
             f"{target.program}; use --attack=one_run, which looks for canary examples."
         )
-    coins = one_run.coins_of(target, target.recorded.get("canary_clients", 0))
+    coins = canaries.coins_of(target, target.recorded.get("canary_clients", 0))
     fewest = min(int(coins.sum()), int((~coins).sum()))
     if fewest < _FEWEST_ON_A_SIDE:
         raise UserError(
@@ -82,7 +82,7 @@ def attack(target: Target, config: AuditConfig) -> Finding:
         note += f"; there are only {fewest} canaries on one side, too few to trust it"
     if not target.delta:
         note += f"; the run claims no delta, so that the estimate is for delta = {delta:g}"
-    finding = one_run.finding(
+    finding = canaries.finding(
         scores,
         coins,
         THREAT_MODELS,

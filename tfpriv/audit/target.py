@@ -72,7 +72,7 @@ class Target:
         self.allow_code(self.flags["dataset"])
         folder = data_dir or self.flags["data_dir"]
         dataset = datasets.load(self.flags["dataset"], folder, scaling=self.flags["scaling"])
-        if not runs.seal.is_data(self.run, self.recorded, datasets.canaries.fingerprint(dataset)):
+        if not runs.seal.is_data(self.run, self.recorded, datasets.rows.fingerprint(dataset)):
             raise UserError(
                 f"the data set {self.flags['dataset']} is not what {self.run.path} was trained on; "
                 "restore the data, or train again."
@@ -155,7 +155,7 @@ class Target:
             UserError: if its canaries are not those that its seed plants.
         """
         planted, rows = datasets.canaries.plant(
-            datasets.canaries.take_rows(self.dataset, self._taken),
+            datasets.rows.take_rows(self.dataset, self._taken),
             self.flags["audit_canaries"],
             self.flags["audit_canary_kind"],
             self.flags["seed"],
@@ -173,7 +173,7 @@ class Target:
             return np.flatnonzero(taken)
         # Without privacy the seed decided it.
         fraction = self.flags.get("train_fraction", 1.0)
-        return datasets.canaries.subset_rows(
+        return datasets.rows.subset_rows(
             len(self.dataset.train_labels), fraction, self.flags["seed"]
         )
 

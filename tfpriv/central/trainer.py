@@ -98,15 +98,15 @@ def _data(config, dataset, origin):
     data_sha256 = None
     if dataset is None:
         dataset = datasets.load(config.dataset, config.data_dir, scaling=config.scaling)
-        data_sha256 = datasets.canaries.fingerprint(dataset)
+        data_sha256 = datasets.rows.fingerprint(dataset)
         if config.features != "dp_pca":
             dataset = datasets.with_features(dataset, config.features, config.data_dir)
     size = len(dataset.train_features)
-    rows = datasets.canaries.subset_rows(size, config.train_fraction, origin)
+    rows = datasets.rows.subset_rows(size, config.train_fraction, origin)
     taken = None
     if config.claims_privacy and len(rows) < size:
         taken = np.isin(np.arange(size), rows)
-    dataset = datasets.canaries.take_rows(dataset, rows)
+    dataset = datasets.rows.take_rows(dataset, rows)
     members["train_examples"] = len(rows)
     if config.audit_canaries:
         dataset, planted = datasets.canaries.plant(
@@ -171,20 +171,17 @@ def build_plan(config: CentralConfig, population: int) -> tuple[privacy.PrivacyP
 def _mechanism(config, steps):
     if not config.is_private:
         return None
-    noise = {"clip_norm": config.clip_norm, "noise_multiplier": config.noise_multiplier}
-    if config.mechanism == "tree":
-        return privacy.Tree(**noise)
-    if config.mechanism == "banded":
-        return privacy.Banded(**noise, factorization=config.factorization, bands=1, horizon=steps)
-    if config.clipping == "adaptive":
-        return privacy.AdaptiveGaussian(
-            **noise,
-            target_quantile=config.target_quantile,
-            clip_learning_rate=config.clip_learning_rate,
-            # Andrew et al. 2021, section 3.1.
-            count_stddev=0.05 * config.expected_batch_size,
-        )
-    return privacy.Gaussian(**noise)
+    name = "gaussian" if config.mechanism == "dpsgd" else config.mechanism
+    return privacy.build_mechanism(
+        "adaptive" if config.clipping == "adaptive" else name,
+        clip_norm=config.clip_norm,
+        noise_multiplier=config.noise_multiplier,
+        factorization=config.factorization,
+        horizon=steps,
+        target_quantile=config.target_quantile,
+        clip_learning_rate=config.clip_learning_rate,
+        members_per_step=config.expected_batch_size,
+    )
 
 
 class _Session:

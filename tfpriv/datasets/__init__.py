@@ -3,7 +3,17 @@
 import os
 
 from tfpriv import user_code
-from tfpriv.datasets import adult, bundled, canaries, images, location, own, secrets, shakespeare
+from tfpriv.datasets import (
+    adult,
+    bundled,
+    canaries,
+    images,
+    location,
+    own,
+    rows,
+    secrets,
+    shakespeare,
+)
 from tfpriv.datasets.dataset import CLASSIFICATION, REGRESSION, Dataset, check
 from tfpriv.datasets.features import with_features
 from tfpriv.datasets.partition import Partition, partition
@@ -23,6 +33,7 @@ __all__ = [
     "load",
     "partition",
     "plot_partition",
+    "rows",
     "secrets",
     "with_features",
 ]

@@ -9,10 +9,8 @@ import numpy as np
 
 from tfpriv.datasets import scaling as scalings
 from tfpriv.datasets.dataset import CLASSIFICATION, REGRESSION, Dataset
+from tfpriv.datasets.tables import split
 from tfpriv.errors import UserError
-
-_TEST_FRACTION = 0.2
-_SPLIT_SEED = 0
 
 # Of the numbers as scikit-learn gives them, features then labels, as little-endian float64.
 _SHA256 = {
@@ -181,28 +179,6 @@ def load_diabetes(data_dir=None, scaling=scalings.STANDARDIZED) -> Dataset:
         label_offset=offset,
         provenance=provenance,
         preparation=scalings.preparation(scaling, "columns and of the labels"),
-    )
-
-
-def split(labels: np.ndarray, *, stratify: bool) -> tuple[np.ndarray, np.ndarray]:
-    """Returns which examples are for training and which for testing, 80 to 20.
-
-    Args:
-        labels: [n], one an example.
-        stratify: Whether both parts have the same proportions of classes. Which examples are for
-            training then depends on all labels; a privacy guarantee is about one example more or
-            less among those for training, as they are split.
-
-    Returns:
-        The numbers of the training and of the test examples; always the same ones.
-    """
-    from sklearn import model_selection
-
-    return model_selection.train_test_split(
-        np.arange(len(labels)),
-        test_size=_TEST_FRACTION,
-        random_state=_SPLIT_SEED,
-        stratify=labels if stratify else None,
     )
 
 

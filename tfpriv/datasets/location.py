@@ -5,8 +5,8 @@ import io
 import numpy as np
 
 from tfpriv.datasets import archives, download
-from tfpriv.datasets.bundled import split
 from tfpriv.datasets.dataset import CLASSIFICATION, Dataset
+from tfpriv.datasets.tables import split
 
 _FILE = "dataset_location.tgz"
 _MEMBER = "bangkok"

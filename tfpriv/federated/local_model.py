@@ -12,6 +12,7 @@ from tfpriv.errors import UserError
 from tfpriv.federated.examples import Examples
 from tfpriv.models import Objective
 from tfpriv.models.inspection import random_batch
+from tfpriv.models.messages import first_line
 
 Weights = tuple[tf.Tensor, ...]
 
@@ -86,9 +87,9 @@ def build_local_model(
         raise
     except Exception as error:
         raise UserError(
-            f"the model {model.name!r} cannot be run on clients ({type(error).__name__}: "
-            f"{_first_line(error)}); build it from Keras layers whose weights are made in their "
-            "constructors or build methods and change only by training."
+            f"the model {model.name!r} cannot be run on clients ({first_line(error)}); build it "
+            "from Keras layers whose weights are made in their constructors or build methods and "
+            "change only by training."
         ) from error
     return LocalModel(
         predict=predict,
@@ -211,8 +212,3 @@ def _is_random(model, features):
     """Says whether the model draws in training, as dropout does: no two outputs are the same."""
     first, second = (model(features, training=True) for _ in range(2))
     return not np.array_equal(first, second)
-
-
-def _first_line(error):
-    lines = str(error).strip().splitlines()
-    return lines[0] if lines else "no message"

@@ -52,7 +52,7 @@ def train(
     # It tells of graph conversions that are slower than they could be; nobody can act on that.
     tf.get_logger().setLevel("ERROR")
     dataset = datasets.load(config.dataset, config.data_dir, scaling=config.scaling)
-    data_sha256 = datasets.canaries.fingerprint(dataset)
+    data_sha256 = datasets.rows.fingerprint(dataset)
     members = {"train_examples": len(dataset.train_labels)}
     partition = datasets.partition(
         dataset, config.partition, config.num_clients, config.seed, config.data_dir
@@ -322,20 +322,16 @@ def _plan(config, partition, origin):
 
 
 def _mechanism(config):
-    noise = {"clip_norm": config.clip_norm, "noise_multiplier": config.noise_multiplier}
-    if config.mechanism == "adaptive":
-        return privacy.AdaptiveGaussian(
-            **noise,
-            target_quantile=config.target_quantile,
-            clip_learning_rate=config.clip_learning_rate,
-            # Andrew et al. 2021, section 3.1.
-            count_stddev=0.05 * config.clients_per_round,
-        )
-    if config.mechanism == "banded":
-        return privacy.Banded(
-            **noise, factorization=config.factorization, bands=1, horizon=config.rounds
-        )
-    return (privacy.Tree if config.mechanism == "tree" else privacy.Gaussian)(**noise)
+    return privacy.build_mechanism(
+        config.mechanism,
+        clip_norm=config.clip_norm,
+        noise_multiplier=config.noise_multiplier,
+        factorization=config.factorization,
+        horizon=config.rounds,
+        target_quantile=config.target_quantile,
+        clip_learning_rate=config.clip_learning_rate,
+        members_per_step=config.clients_per_round,
+    )
 
 
 def _any_silo(population):

@@ -13,6 +13,7 @@ from tfpriv.privacy.mechanisms import (
     Gaussian,
     Mechanism,
     Tree,
+    build_mechanism,
 )
 from tfpriv.privacy.plan import PrivacyPlan
 from tfpriv.privacy.sampling import (
@@ -39,6 +40,7 @@ __all__ = [
     "Sampler",
     "ShuffledSampler",
     "Tree",
+    "build_mechanism",
     "build_sampler",
     "fit_bands",
 ]

@@ -12,6 +12,10 @@ import numpy as np
 from tfpriv.errors import UserError
 from tfpriv.privacy import factorization
 
+# The standard deviation of the noise on the count of unclipped members, as a fraction of the
+# expected number of members in a step (Andrew et al. 2021, section 3.1).
+_COUNT_STDDEV = 0.05
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Gaussian:
@@ -205,6 +209,44 @@ _NOISE_MULTIPLIERS = (1e-3, 1e5)
 
 Mechanism = Gaussian | AdaptiveGaussian | Tree | Banded
 NAMES = (Gaussian.name, AdaptiveGaussian.name, Tree.name, Banded.name)
+
+
+def build_mechanism(
+    name: str,
+    *,
+    clip_norm: float,
+    noise_multiplier: float | None,
+    members_per_step: float,
+    horizon: int,
+    factorization: str | None = None,
+    target_quantile: float | None = None,
+    clip_learning_rate: float | None = None,
+) -> Mechanism:
+    """Returns the mechanism of a name, with what it takes of the settings.
+
+    Args:
+        name: "gaussian", "adaptive", "tree" or "banded".
+        clip_norm: The L2 bound on one member's contribution.
+        noise_multiplier: Of the noise on the sum; None if it is to be calibrated.
+        members_per_step: The expected number of members in a step.
+        horizon: The number of steps.
+        factorization: Of "banded".
+        target_quantile: Of "adaptive".
+        clip_learning_rate: Of "adaptive".
+    """
+    noise = {"clip_norm": clip_norm, "noise_multiplier": noise_multiplier}
+    if name == "tree":
+        return Tree(**noise)
+    if name == "banded":
+        return Banded(**noise, factorization=factorization, bands=1, horizon=horizon)
+    if name == "adaptive":
+        return AdaptiveGaussian(
+            **noise,
+            target_quantile=target_quantile,
+            clip_learning_rate=clip_learning_rate,
+            count_stddev=_COUNT_STDDEV * members_per_step,
+        )
+    return Gaussian(**noise)
 
 
 def _check(clip_norm, noise_multiplier):

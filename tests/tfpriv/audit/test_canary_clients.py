@@ -197,7 +197,7 @@ def test_what_cannot_be_audited_so_is_refused_with_what_can(without_noise, tmp_p
 
 def test_coins_that_fall_nearly_all_alike_are_refused(without_noise, monkeypatch):
     one_sided = np.arange(100) < 98
-    monkeypatch.setattr(canary_clients.one_run, "coins_of", lambda target, count: one_sided)
+    monkeypatch.setattr(canary_clients.canaries, "coins_of", lambda target, count: one_sided)
     with pytest.raises(UserError, match="2 canaries on one side"):
         canary_clients.attack(
             Target(str(without_noise.path)), audit.AuditConfig(run=str(without_noise.path))

@@ -24,7 +24,7 @@ def opened_whole(whole):
 
 
 def test_members_are_those_that_took_part(opened, opened_whole):
-    rows = datasets.canaries.subset_rows(600, 0.5, 1)
+    rows = datasets.rows.subset_rows(600, 0.5, 1)
     np.testing.assert_array_equal(opened.member_rows, rows)
     np.testing.assert_array_equal(opened_whole.member_rows, np.arange(600))
     assert opened.is_random and not opened_whole.is_random

@@ -132,7 +132,7 @@ def test_members_are_recorded_without_the_coins(tmp_path):
     members = _members(run)
     assert set(members) == {"data_sha256", "train_examples", "canaries", "coins_sha256"}
     assert members["train_examples"] == 1437
-    assert members["data_sha256"] == datasets.canaries.fingerprint(datasets.load("digits"))
+    assert members["data_sha256"] == datasets.rows.fingerprint(datasets.load("digits"))
     kept = json.loads(runs.coins.path_of(run.path).read_text())
     for path in run.path.rglob("*"):
         if path.is_file():
@@ -206,7 +206,7 @@ def test_train_fraction_takes_so_many_and_no_others(tmp_path, trained_on):
     run = _run(tmp_path / "run", **{**OPEN, "expected_batch_size": 200}, train_fraction=0.3)
     assert _members(run)["train_examples"] == 431
     whole = datasets.load("digits")
-    rows = datasets.canaries.subset_rows(1437, 0.3, 3)
+    rows = datasets.rows.subset_rows(1437, 0.3, 3)
     assert trained_on <= _bytes(whole.train_features[rows], whole.train_labels[rows])
     assert len(trained_on) > 300
 
@@ -226,7 +226,7 @@ def test_canaries_are_among_the_part_that_is_taken(tmp_path, trained_on):
     members = _members(run)
     assert members["train_examples"] == 718 and max(members["canaries"]) < 718
     whole = datasets.load("digits")
-    others = np.delete(np.arange(1437), datasets.canaries.subset_rows(1437, 0.5, 3))
+    others = np.delete(np.arange(1437), datasets.rows.subset_rows(1437, 0.5, 3))
     outside = _bytes(whole.train_features[others], whole.train_labels[others])
     assert outside.isdisjoint(trained_on)
 

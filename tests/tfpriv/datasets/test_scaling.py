@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from tfpriv import datasets
-from tfpriv.datasets import adult, bundled, scaling
+from tfpriv.datasets import adult, bundled, scaling, tables
 from tfpriv.errors import UserError
 
 _TABLES = ("breast_cancer", "diabetes", "adult")
@@ -20,7 +20,7 @@ def alter(monkeypatch):
         features, labels = original(
             return_X_y=True, **({} if name == "breast_cancer" else {"scaled": False})
         )
-        row = bundled.split(labels, stratify=name == "breast_cancer")[0][0]
+        row = tables.split(labels, stratify=name == "breast_cancer")[0][0]
         features[row] = 1e6
         if name == "diabetes":
             labels[row] = 1e6

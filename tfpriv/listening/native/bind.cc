@@ -121,7 +121,7 @@ int divert_object(dl_phdr_info* object, size_t, void* data) {
   uintptr_t protected_until = 0;
   const uintptr_t page = sysconf(_SC_PAGESIZE);
   for (int i = 0; i < object->dlpi_phnum; ++i) {
-    const ElfW(Phdr)& header = object->dlpi_phdr[i];
+    const ElfW(Phdr) & header = object->dlpi_phdr[i];
     const uintptr_t start = object->dlpi_addr + header.p_vaddr;
     if (header.p_type == PT_DYNAMIC) dynamic = reinterpret_cast<const ElfW(Dyn)*>(start);
     // The loader makes whole pages of it read-only once it has filled the tables.

@@ -26,9 +26,9 @@ constexpr int64_t Middle() {
 }
 
 template <typename T>
-__attribute__((always_inline)) inline void Release(
-    const T* __restrict total, const int64_t* __restrict noise, int64_t size, double width,
-    T* __restrict released) {
+__attribute__((always_inline)) inline void Release(const T* __restrict total,
+                                                   const int64_t* __restrict noise, int64_t size,
+                                                   double width, T* __restrict released) {
   const double per_step = 1 / width;
   for (int64_t i = 0; i < size; ++i) {
     const double steps = std::rint(static_cast<double>(total[i]) * per_step);
@@ -41,10 +41,13 @@ __attribute__((always_inline)) inline void Release(
 extern "C" {
 
 // Writes a number for each column of words [kLevels, size] and returns for how many of them a word
-// tied with its threshold. Those stand in `tied` [size], and what was written for them is not valid.
-CLONED __attribute__((visibility("default"))) int64_t combine(
-    const uint32_t* __restrict words, int64_t size, const uint32_t* __restrict table,
-    int64_t* __restrict numbers, int64_t* __restrict tied) {
+// tied with its threshold. Those stand in `tied` [size], and what was written for them is not
+// valid.
+CLONED __attribute__((visibility("default"))) int64_t combine(const uint32_t* __restrict words,
+                                                              int64_t size,
+                                                              const uint32_t* __restrict table,
+                                                              int64_t* __restrict numbers,
+                                                              int64_t* __restrict tied) {
   int64_t ties = 0;
   uint32_t is_tied[kBlock];
   for (int64_t start = 0; start < size; start += kBlock) {
@@ -79,13 +82,16 @@ CLONED __attribute__((visibility("default"))) int64_t combine(
 }
 
 // Writes width * (round(total / width) + noise), computed in double.
-CLONED __attribute__((visibility("default"))) void release_float(
-    const float* total, const int64_t* noise, int64_t size, double width, float* released) {
+CLONED __attribute__((visibility("default"))) void release_float(const float* total,
+                                                                 const int64_t* noise, int64_t size,
+                                                                 double width, float* released) {
   Release(total, noise, size, width, released);
 }
 
-CLONED __attribute__((visibility("default"))) void release_double(
-    const double* total, const int64_t* noise, int64_t size, double width, double* released) {
+CLONED __attribute__((visibility("default"))) void release_double(const double* total,
+                                                                  const int64_t* noise,
+                                                                  int64_t size, double width,
+                                                                  double* released) {
   Release(total, noise, size, width, released);
 }
 

@@ -137,7 +137,7 @@ class SharesMulOp : public ElementsOp<4> {
   using ElementsOp::ElementsOp;
   Status ComputeElements(OpKernelContext* context) override {
     Stream keys[2];
-    for (int i = 0; i < 2; ++i) TF_RETURN_IF_ERROR(KeyStream(context, i, 0, &keys[i]));
+    for (int i = 0; i < 2; ++i) TF_RETURN_IF_ERROR(KeyStream(context, i, kOnlyPart, &keys[i]));
     uint64_t* out = nullptr;
     TF_RETURN_IF_ERROR(Out(context, 0, &out));
     const auto *x = In<uint64_t>(context, 0), *x_next = In<uint64_t>(context, 1);
@@ -158,7 +158,7 @@ class SharesAndOp : public ElementsOp<4> {
     constexpr bool kBool = std::is_same<T, bool>::value;
     typedef std::make_unsigned_t<std::conditional_t<kBool, int8_t, T>> Word;
     Stream keys[2];
-    for (int i = 0; i < 2; ++i) TF_RETURN_IF_ERROR(KeyStream(context, i, 0, &keys[i]));
+    for (int i = 0; i < 2; ++i) TF_RETURN_IF_ERROR(KeyStream(context, i, kOnlyPart, &keys[i]));
     Word* out = nullptr;
     TF_RETURN_IF_ERROR(Out(context, 0, &out));
     const auto *x = In<Word>(context, 0), *x_next = In<Word>(context, 1);
@@ -208,6 +208,20 @@ TFPRIV_CLONES void ReverseAll(const uint64_t* x, const uint64_t* plus, int64_t c
   }
 }
 
+// What is drawn from a key in the step of one sign.
+enum SignPart {
+  kSignMask,
+  kSignGenerate,
+  kSignMergeFirst,
+  kSignMerge64,
+  kSignMerge32,
+  kSignMerge16,
+  kSignMerge8,
+  kSignFinish,
+  kSignParts
+};
+static_assert(kSignParts <= kMostParts, "parts of a step are told apart by one byte");
+
 // Server 0 shares u as (u xor r, r, 0), where r is the stream of key 1. It sends the first to
 // server 2.
 class SignShareOp : public ElementsOp<2> {
@@ -215,7 +229,7 @@ class SignShareOp : public ElementsOp<2> {
   using ElementsOp::ElementsOp;
   Status ComputeElements(OpKernelContext* context) override {
     Stream key;
-    TF_RETURN_IF_ERROR(KeyStream(context, 0, 0, &key));
+    TF_RETURN_IF_ERROR(KeyStream(context, 0, kSignMask, &key));
     uint64_t *share = nullptr, *mask = nullptr;
     TF_RETURN_IF_ERROR(Out(context, 0, &share));
     TF_RETURN_IF_ERROR(Out(context, 1, &mask));
@@ -235,7 +249,7 @@ class SignMaskOp : public ElementsOp<1> {
   using ElementsOp::ElementsOp;
   Status ComputeElements(OpKernelContext* context) override {
     Stream key;
-    TF_RETURN_IF_ERROR(KeyStream(context, 0, 0, &key));
+    TF_RETURN_IF_ERROR(KeyStream(context, 0, kSignMask, &key));
     uint64_t *mask = nullptr, *v = nullptr;
     TF_RETURN_IF_ERROR(Out(context, 0, &mask));
     TF_RETURN_IF_ERROR(Out(context, 1, &v));
@@ -269,7 +283,9 @@ class SignReverseOp : public OpKernel {
 // tensor of the shape, servers 1 and 2 give s and v.
 class SignGenerateOp : public ListOp<2> {
  public:
-  explicit SignGenerateOp(OpKernelConstruction* context) : ListOp(context) { part_ = 1; }
+  explicit SignGenerateOp(OpKernelConstruction* context) : ListOp(context) {
+    part_ = kSignGenerate;
+  }
 
  protected:
   void ComputePiece(const std::vector<const uint64_t*>& in, const Stream (&keys)[2], int64_t at,
@@ -304,7 +320,8 @@ class SignMergeFirstOp : public ElementsOp<4> {
   }
   Status ComputeElements(OpKernelContext* context) override {
     Stream keys[2];
-    for (int i = 0; i < 2; ++i) TF_RETURN_IF_ERROR(KeyStream(context, i, 2, &keys[i]));
+    for (int i = 0; i < 2; ++i)
+      TF_RETURN_IF_ERROR(KeyStream(context, i, kSignMergeFirst, &keys[i]));
     uint64_t* out = nullptr;
     TF_RETURN_IF_ERROR(Out(context, 0, &out));
     const auto *g = In<uint64_t>(context, 0), *g_next = In<uint64_t>(context, 1);
@@ -323,7 +340,8 @@ class SignMergeFirstOp : public ElementsOp<4> {
 
 // A further level: words of `bits` g below `bits` p become words of half as many of each.
 template <typename In, typename Out>
-inline __attribute__((always_inline)) void MergeWords(const In* x, const In* x_next, int bits, int64_t count, Out* out) {
+inline __attribute__((always_inline)) void MergeWords(const In* x, const In* x_next, int bits,
+                                                      int64_t count, Out* out) {
   const int half = bits / 2;
   const In mask = static_cast<In>((uint64_t{1} << half) - 1);
   for (int64_t i = 0; i < count; ++i) {
@@ -347,15 +365,14 @@ TFPRIV_CLONES void Merge32(const uint32_t* x, const uint32_t* x_next, int64_t co
                            uint16_t* out) {
   MergeWords(x, x_next, 16, count, out);
 }
-TFPRIV_CLONES void Merge16(const uint16_t* x, const uint16_t* x_next, int64_t count,
-                           uint8_t* out) {
+TFPRIV_CLONES void Merge16(const uint16_t* x, const uint16_t* x_next, int64_t count, uint8_t* out) {
   MergeWords(x, x_next, 8, count, out);
 }
 TFPRIV_CLONES void Merge8(const uint8_t* x, const uint8_t* x_next, int64_t count, uint8_t* out) {
   MergeWords(x, x_next, 4, count, out);
 }
 
-template <typename InWord, typename OutWord,
+template <typename InWord, typename OutWord, SignPart part,
           void (*merge)(const InWord*, const InWord*, int64_t, OutWord*)>
 class SignMergeOp : public ElementsOp<2> {
  public:
@@ -363,7 +380,7 @@ class SignMergeOp : public ElementsOp<2> {
   Status ComputeElements(OpKernelContext* context) override {
     Stream keys[2];
     for (int i = 0; i < 2; ++i) {
-      TF_RETURN_IF_ERROR(KeyStream(context, i, 3 + 8 * sizeof(InWord), &keys[i]));
+      TF_RETURN_IF_ERROR(KeyStream(context, i, part, &keys[i]));
     }
     OutWord* out = nullptr;
     TF_RETURN_IF_ERROR(Out(context, 0, &out));
@@ -377,41 +394,27 @@ class SignMergeOp : public ElementsOp<2> {
 };
 
 // The last level, from 2 g and 2 p to the carry, and the xor with the top bit of p.
-class SignFinishOp : public OpKernel {
+class SignFinishOp : public ElementsOp<3> {
  public:
-  explicit SignFinishOp(OpKernelConstruction* context) : OpKernel(context) {
-    OP_REQUIRES_OK(context, context->GetAttr("step", &step_));
-  }
-  void Compute(OpKernelContext* context) override {
-    const Tensor& x = context->input(0);
-    OP_REQUIRES(context,
-                x.shape() == context->input(1).shape() && x.shape() == context->input(2).shape(),
-                InvalidArgument("shares must have one shape"));
+  using ElementsOp::ElementsOp;
+  Status ComputeElements(OpKernelContext* context) override {
     Stream keys[2];
-    for (int i = 0; i < 2; ++i) {
-      OP_REQUIRES_OK(context, SharedStream(context, 3 + i, step_, 3, &keys[i]));
-    }
-    Tensor* sign = nullptr;
-    OP_REQUIRES_OK(context, context->allocate_output(0, x.shape(), &sign));
-    const auto* a = static_cast<const uint8_t*>(x.data());
-    const auto* b = static_cast<const uint8_t*>(context->input(1).data());
-    const auto* p = static_cast<const uint64_t*>(context->input(2).data());
-    auto* out = static_cast<uint8_t*>(sign->data());
-    Parallel(context, x.NumElements(), 20, [&](int64_t first, int64_t last) {
-      Pieces(first, last, [&](int64_t at, int64_t count) {
-        DrawZeroXor(keys, at, count, out + at);
-        for (int64_t i = at; i < at + count; ++i) {
-          // Bits 0 and 1 are g of the lower and the higher half, bits 2 and 3 are p.
-          const uint8_t high = a[i] >> 3, high_next = b[i] >> 3;
-          const uint8_t carry = (a[i] & (high ^ high_next)) ^ (b[i] & high) ^ (a[i] >> 1);
-          out[i] = (out[i] ^ carry ^ static_cast<uint8_t>(p[i] >> 63)) & 1;
-        }
-      });
+    for (int i = 0; i < 2; ++i) TF_RETURN_IF_ERROR(KeyStream(context, i, kSignFinish, &keys[i]));
+    uint8_t* sign = nullptr;
+    TF_RETURN_IF_ERROR(Out(context, 0, &sign));
+    const auto *a = In<uint8_t>(context, 0), *b = In<uint8_t>(context, 1);
+    const auto* p = In<uint64_t>(context, 2);
+    ForPieces(context, 20, [&](int64_t at, int64_t count) {
+      DrawZeroXor(keys, at, count, sign + at);
+      for (int64_t i = at; i < at + count; ++i) {
+        // Bits 0 and 1 are g of the lower and the higher half, bits 2 and 3 are p.
+        const uint8_t high = a[i] >> 3, high_next = b[i] >> 3;
+        const uint8_t carry = (a[i] & (high ^ high_next)) ^ (b[i] & high) ^ (a[i] >> 1);
+        sign[i] = (sign[i] ^ carry ^ static_cast<uint8_t>(p[i] >> 63)) & 1;
+      }
     });
+    return OkStatus();
   }
-
- private:
-  int64_t step_ = 0;
 };
 
 // --- A bit as a number ---------------------------------------------------------------------------
@@ -420,14 +423,17 @@ class SignFinishOp : public OpKernel {
 // number c + d - 2cd. Server 0 shares c as (c - r, r, 0), r from the stream of key 1; with d shared
 // as (0, 0, d) the product's parts are nothing for server 0, r d for server 1, (c - r) d for 2.
 
+enum BitPart { kBitMask, kBitZero, kBitParts };
+static_assert(kBitParts <= kMostParts, "parts of a step are told apart by one byte");
+
 // Server 0: outputs c - r, which it sends to server 2, and its share of the number.
 class BitShareOp : public ElementsOp<2> {
  public:
   using ElementsOp::ElementsOp;
   Status ComputeElements(OpKernelContext* context) override {
     Stream keys[2], mask_key;
-    for (int i = 0; i < 2; ++i) TF_RETURN_IF_ERROR(KeyStream(context, i, 1, &keys[i]));
-    TF_RETURN_IF_ERROR(KeyStream(context, 1, 0, &mask_key));
+    for (int i = 0; i < 2; ++i) TF_RETURN_IF_ERROR(KeyStream(context, i, kBitZero, &keys[i]));
+    TF_RETURN_IF_ERROR(KeyStream(context, 1, kBitMask, &mask_key));
     uint64_t *share = nullptr, *number = nullptr;
     TF_RETURN_IF_ERROR(Out(context, 0, &share));
     TF_RETURN_IF_ERROR(Out(context, 1, &number));
@@ -451,8 +457,8 @@ class BitMaskOp : public ElementsOp<1> {
   using ElementsOp::ElementsOp;
   Status ComputeElements(OpKernelContext* context) override {
     Stream keys[2], mask_key;
-    for (int i = 0; i < 2; ++i) TF_RETURN_IF_ERROR(KeyStream(context, i, 1, &keys[i]));
-    TF_RETURN_IF_ERROR(KeyStream(context, 0, 0, &mask_key));
+    for (int i = 0; i < 2; ++i) TF_RETURN_IF_ERROR(KeyStream(context, i, kBitZero, &keys[i]));
+    TF_RETURN_IF_ERROR(KeyStream(context, 0, kBitMask, &mask_key));
     uint64_t* number = nullptr;
     TF_RETURN_IF_ERROR(Out(context, 0, &number));
     const auto* d = In<uint8_t>(context, 0);
@@ -467,36 +473,24 @@ class BitMaskOp : public ElementsOp<1> {
 };
 
 // Server 2: its share of the number, d - 2 (c - r) d.
-class BitFinishOp : public OpKernel {
+class BitFinishOp : public ElementsOp<2> {
  public:
-  explicit BitFinishOp(OpKernelConstruction* context) : OpKernel(context) {
-    OP_REQUIRES_OK(context, context->GetAttr("step", &step_));
-  }
-  void Compute(OpKernelContext* context) override {
-    const Tensor& d = context->input(0);
-    OP_REQUIRES(context, d.shape() == context->input(1).shape(),
-                InvalidArgument("shares must have one shape"));
+  using ElementsOp::ElementsOp;
+  Status ComputeElements(OpKernelContext* context) override {
     Stream keys[2];
-    for (int i = 0; i < 2; ++i) {
-      OP_REQUIRES_OK(context, SharedStream(context, 2 + i, step_, 1, &keys[i]));
-    }
-    Tensor* number = nullptr;
-    OP_REQUIRES_OK(context, context->allocate_output(0, d.shape(), &number));
-    const auto* bits = static_cast<const uint8_t*>(d.data());
-    const auto* share = static_cast<const uint64_t*>(context->input(1).data());
-    auto* out = static_cast<uint64_t*>(number->data());
-    Parallel(context, d.NumElements(), 40, [&](int64_t first, int64_t last) {
-      Pieces(first, last, [&](int64_t at, int64_t count) {
-        DrawZero(keys, at, count, out + at);
-        for (int64_t i = at; i < at + count; ++i) {
-          if (bits[i]) out[i] += 1 - 2 * share[i];
-        }
-      });
+    for (int i = 0; i < 2; ++i) TF_RETURN_IF_ERROR(KeyStream(context, i, kBitZero, &keys[i]));
+    uint64_t* number = nullptr;
+    TF_RETURN_IF_ERROR(Out(context, 0, &number));
+    const auto* d = In<uint8_t>(context, 0);
+    const auto* share = In<uint64_t>(context, 1);
+    ForPieces(context, 40, [&](int64_t at, int64_t count) {
+      DrawZero(keys, at, count, number + at);
+      for (int64_t i = at; i < at + count; ++i) {
+        if (d[i]) number[i] += 1 - 2 * share[i];
+      }
     });
+    return OkStatus();
   }
-
- private:
-  int64_t step_ = 0;
 };
 
 // --- Truncation ----------------------------------------------------------------------------------
@@ -653,63 +647,147 @@ Status SameShapes(InferenceContext* context) {
 }
 
 REGISTER_OP("SharesMul")
-    .Input("x: int64").Input("x_next: int64").Input("y: int64").Input("y_next: int64")
-    .Input("key: int32").Input("key_next: int32").Attr("step: int")
-    .Output("share: int64").SetShapeFn(SameShapes);
+    .Input("x: int64")
+    .Input("x_next: int64")
+    .Input("y: int64")
+    .Input("y_next: int64")
+    .Input("key: int32")
+    .Input("key_next: int32")
+    .Attr("step: int")
+    .Output("share: int64")
+    .SetShapeFn(SameShapes);
 REGISTER_OP("SharesAnd")
-    .Input("x: T").Input("x_next: T").Input("y: T").Input("y_next: T")
-    .Input("key: int32").Input("key_next: int32").Attr("step: int")
+    .Input("x: T")
+    .Input("x_next: T")
+    .Input("y: T")
+    .Input("y_next: T")
+    .Input("key: int32")
+    .Input("key_next: int32")
+    .Attr("step: int")
     .Attr("T: {bool, int8, int16, int32, int64}")
-    .Output("share: T").SetShapeFn(SameShapes);
+    .Output("share: T")
+    .SetShapeFn(SameShapes);
 
 REGISTER_OP("SignShare")
-    .Input("x0: int64").Input("x1: int64").Input("key: int32").Attr("step: int")
-    .Output("share: int64").Output("mask: int64").SetShapeFn(SameShapes);
+    .Input("x0: int64")
+    .Input("x1: int64")
+    .Input("key: int32")
+    .Attr("step: int")
+    .Output("share: int64")
+    .Output("mask: int64")
+    .SetShapeFn(SameShapes);
 REGISTER_OP("SignMask")
-    .Input("x2: int64").Input("key: int32").Attr("step: int")
-    .Output("mask: int64").Output("v: int64").SetShapeFn(SameShapes);
+    .Input("x2: int64")
+    .Input("key: int32")
+    .Attr("step: int")
+    .Output("mask: int64")
+    .Output("v: int64")
+    .SetShapeFn(SameShapes);
 REGISTER_OP("SignReverse").Input("x2: int64").Output("v: int64").SetShapeFn(SameShapes);
 REGISTER_OP("SignGenerate")
-    .Input("factors: count * int64").Input("key: int32").Input("key_next: int32")
-    .Attr("step: int").Attr("count: int >= 1").Output("share: int64").SetShapeFn(SameShapes);
+    .Input("factors: count * int64")
+    .Input("key: int32")
+    .Input("key_next: int32")
+    .Attr("step: int")
+    .Attr("count: int >= 1")
+    .Output("share: int64")
+    .SetShapeFn(SameShapes);
 REGISTER_OP("SignMergeFirst")
-    .Input("g: int64").Input("g_next: int64").Input("p: int64").Input("p_next: int64")
-    .Input("key: int32").Input("key_next: int32").Attr("step: int").Attr("server: int")
-    .Output("share: int64").SetShapeFn(SameShapes);
+    .Input("g: int64")
+    .Input("g_next: int64")
+    .Input("p: int64")
+    .Input("p_next: int64")
+    .Input("key: int32")
+    .Input("key_next: int32")
+    .Attr("step: int")
+    .Attr("server: int")
+    .Output("share: int64")
+    .SetShapeFn(SameShapes);
 REGISTER_OP("SignMerge")
-    .Input("x: T").Input("x_next: T").Input("key: int32").Input("key_next: int32")
-    .Attr("step: int").Attr("T: {uint8, uint16, uint32, int64}")
+    .Input("x: T")
+    .Input("x_next: T")
+    .Input("key: int32")
+    .Input("key_next: int32")
+    .Attr("step: int")
+    .Attr("T: {uint8, uint16, uint32, int64}")
     .Attr("Half: {uint8, uint16, uint32}")
-    .Output("share: Half").SetShapeFn(SameShapes);
+    .Output("share: Half")
+    .SetShapeFn(SameShapes);
 REGISTER_OP("SignFinish")
-    .Input("x: uint8").Input("x_next: uint8").Input("p: int64").Input("key: int32")
-    .Input("key_next: int32").Attr("step: int").Output("sign: bool").SetShapeFn(SameShapes);
+    .Input("x: uint8")
+    .Input("x_next: uint8")
+    .Input("p: int64")
+    .Input("key: int32")
+    .Input("key_next: int32")
+    .Attr("step: int")
+    .Output("sign: bool")
+    .SetShapeFn(SameShapes);
 
 REGISTER_OP("BitShare")
-    .Input("b0: bool").Input("b1: bool").Input("key: int32").Input("key_next: int32")
-    .Attr("step: int").Output("share: int64").Output("number: int64").SetShapeFn(SameShapes);
+    .Input("b0: bool")
+    .Input("b1: bool")
+    .Input("key: int32")
+    .Input("key_next: int32")
+    .Attr("step: int")
+    .Output("share: int64")
+    .Output("number: int64")
+    .SetShapeFn(SameShapes);
 REGISTER_OP("BitMask")
-    .Input("b2: bool").Input("key: int32").Input("key_next: int32").Attr("step: int")
-    .Output("number: int64").SetShapeFn(SameShapes);
+    .Input("b2: bool")
+    .Input("key: int32")
+    .Input("key_next: int32")
+    .Attr("step: int")
+    .Output("number: int64")
+    .SetShapeFn(SameShapes);
 REGISTER_OP("BitFinish")
-    .Input("b2: bool").Input("share: int64").Input("key: int32").Input("key_next: int32")
-    .Attr("step: int").Output("number: int64").SetShapeFn(SameShapes);
+    .Input("b2: bool")
+    .Input("share: int64")
+    .Input("key: int32")
+    .Input("key_next: int32")
+    .Attr("step: int")
+    .Output("number: int64")
+    .SetShapeFn(SameShapes);
 
 REGISTER_OP("TruncationDeal")
-    .Input("x: int64").Input("key: int32").Input("key_next: int32").Attr("step: int")
-    .Attr("amount: int").Output("s1: int64").Output("t1: int64").Output("y2: int64")
-    .Output("y0: int64").SetShapeFn(SameShapes);
+    .Input("x: int64")
+    .Input("key: int32")
+    .Input("key_next: int32")
+    .Attr("step: int")
+    .Attr("amount: int")
+    .Output("s1: int64")
+    .Output("t1: int64")
+    .Output("y2: int64")
+    .Output("y0: int64")
+    .SetShapeFn(SameShapes);
 REGISTER_OP("TruncationMask")
-    .Input("shares: count * int64").Input("key: int32").Attr("step: int")
-    .Attr("count: int >= 1").Attr("lift: bool").Output("c: int64").SetShapeFn(SameShapes);
+    .Input("shares: count * int64")
+    .Input("key: int32")
+    .Attr("step: int")
+    .Attr("count: int >= 1")
+    .Attr("lift: bool")
+    .Output("c: int64")
+    .SetShapeFn(SameShapes);
 REGISTER_OP("TruncationFinish0")
-    .Input("c0: int64").Input("c1: int64").Input("key: int32").Attr("step: int")
-    .Attr("amount: int").Attr("lift: bool").Output("y1_part: int64").Output("y0: int64")
+    .Input("c0: int64")
+    .Input("c1: int64")
+    .Input("key: int32")
+    .Attr("step: int")
+    .Attr("amount: int")
+    .Attr("lift: bool")
+    .Output("y1_part: int64")
+    .Output("y0: int64")
     .SetShapeFn(SameShapes);
 REGISTER_OP("TruncationFinish1")
-    .Input("c0: int64").Input("c1: int64").Input("s1: int64").Input("t1: int64")
-    .Input("key: int32").Attr("step: int").Attr("amount: int").Output("y1_part: int64")
-    .Output("y2: int64").SetShapeFn(SameShapes);
+    .Input("c0: int64")
+    .Input("c1: int64")
+    .Input("s1: int64")
+    .Input("t1: int64")
+    .Input("key: int32")
+    .Attr("step: int")
+    .Attr("amount: int")
+    .Output("y1_part: int64")
+    .Output("y2: int64")
+    .SetShapeFn(SameShapes);
 
 #define REGISTER_KERNEL(name) REGISTER_KERNEL_BUILDER(Name(#name).Device(DEVICE_CPU), name##Op)
 REGISTER_KERNEL(SharesMul);
@@ -728,8 +806,9 @@ REGISTER_KERNEL(TruncationFinish0);
 REGISTER_KERNEL(TruncationFinish1);
 #undef REGISTER_KERNEL
 
-#define REGISTER_AND(T) \
-  REGISTER_KERNEL_BUILDER(Name("SharesAnd").Device(DEVICE_CPU).TypeConstraint<T>("T"), SharesAndOp<T>)
+#define REGISTER_AND(T)                                                                \
+  REGISTER_KERNEL_BUILDER(Name("SharesAnd").Device(DEVICE_CPU).TypeConstraint<T>("T"), \
+                          SharesAndOp<T>)
 REGISTER_AND(bool);
 REGISTER_AND(int8_t);
 REGISTER_AND(int16_t);
@@ -737,10 +816,10 @@ REGISTER_AND(int32_t);
 REGISTER_AND(int64_t);
 #undef REGISTER_AND
 
-#define REGISTER_MERGE(T, Word, Half, merge)                                                       \
-  REGISTER_KERNEL_BUILDER(                                                                         \
-      Name("SignMerge").Device(DEVICE_CPU).TypeConstraint<T>("T").TypeConstraint<Half>("Half"),    \
-      SignMergeOp<Word, Half, merge>)
+#define REGISTER_MERGE(T, Word, Half, merge)                                                    \
+  REGISTER_KERNEL_BUILDER(                                                                      \
+      Name("SignMerge").Device(DEVICE_CPU).TypeConstraint<T>("T").TypeConstraint<Half>("Half"), \
+      SignMergeOp<Word, Half, kSign##merge, merge>)
 REGISTER_MERGE(int64_t, uint64_t, uint32_t, Merge64);
 REGISTER_MERGE(uint32_t, uint32_t, uint16_t, Merge32);
 REGISTER_MERGE(uint16_t, uint16_t, uint8_t, Merge16);

@@ -190,8 +190,7 @@ REGISTER_OP("BitSplitAndGather")
       TF_RETURN_IF_ERROR(context->GetAttr("stride", &stride));
       TF_RETURN_IF_ERROR(CheckStride(0, stride));
       ShapeHandle shape;
-      TF_RETURN_IF_ERROR(
-          context->Concatenate(context->Vector(stride), context->input(0), &shape));
+      TF_RETURN_IF_ERROR(context->Concatenate(context->Vector(stride), context->input(0), &shape));
       context->set_output(0, shape);
       return OkStatus();
     })

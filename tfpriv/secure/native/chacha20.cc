@@ -28,8 +28,8 @@ inline __attribute__((always_inline)) void QuarterRound(Lanes& a, Lanes& b, Lane
 
 // Writes kLanes blocks, from block number `block` on.
 __attribute__((target_clones("avx512f", "avx2", "default"))) void MakeBlocks(const Stream& stream,
-                                                                          uint32_t block,
-                                                                          uint32_t* out) {
+                                                                             uint32_t block,
+                                                                             uint32_t* out) {
   const uint32_t constants[4] = {0x61707865, 0x3320646e, 0x79622d32, 0x6b206574};
   Lanes start[16];
   for (int i = 0; i < 4; ++i) start[i] = Lanes{} + constants[i];

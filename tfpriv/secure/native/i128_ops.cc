@@ -151,9 +151,8 @@ class BinaryOp : public OpKernel {
     OP_REQUIRES_OK(context, AllocateElements(context, broadcast.out(), &out));
     const Elements x(context->input(0)), y(context->input(1)), to(*out);
     Parallel(context, broadcast.out().num_elements(), kCost, [&](int64_t first, int64_t last) {
-      broadcast.ForEach(first, last, [&](int64_t i, int64_t j, int64_t k) {
-        to.Set(i, Function()(x[j], y[k]));
-      });
+      broadcast.ForEach(
+          first, last, [&](int64_t i, int64_t j, int64_t k) { to.Set(i, Function()(x[j], y[k])); });
     });
   }
 };
@@ -488,17 +487,16 @@ class ToI128Op : public OpKernel {
     const double* x = context->input(0).flat<double>().data();
     const Elements to(*out);
     std::atomic<int64_t> misfit{-1};
-    Parallel(context, context->input(0).NumElements(), 3 * kCost,
-             [&](int64_t first, int64_t last) {
-               for (int64_t i = first; i < last; ++i) {
-                 uint128 element = 0;
-                 if (!Encode(x[i], scale_, &element)) misfit = i;
-                 to.Set(i, element);
-               }
-             });
-    OP_REQUIRES(context, misfit < 0,
-                InvalidArgument(x[misfit], " times ", scale_,
-                                " is no number of 128 bits with a sign"));
+    Parallel(context, context->input(0).NumElements(), 3 * kCost, [&](int64_t first, int64_t last) {
+      for (int64_t i = first; i < last; ++i) {
+        uint128 element = 0;
+        if (!Encode(x[i], scale_, &element)) misfit = i;
+        to.Set(i, element);
+      }
+    });
+    OP_REQUIRES(
+        context, misfit < 0,
+        InvalidArgument(x[misfit], " times ", scale_, " is no number of 128 bits with a sign"));
   }
 
  private:
@@ -578,8 +576,8 @@ Status MatMulShape(InferenceContext* context) {
   TF_RETURN_IF_ERROR(context->Subshape(y, 0, -2, &y_batch));
   TF_RETURN_IF_ERROR(tensorflow::shape_inference::BroadcastBinaryOpOutputShapeFnHelper(
       context, x_batch, y_batch, /*incompatible_shape_error=*/true, &out));
-  TF_RETURN_IF_ERROR(context->Concatenate(
-      out, context->Matrix(context->Dim(x, -2), context->Dim(y, -1)), &out));
+  TF_RETURN_IF_ERROR(
+      context->Concatenate(out, context->Matrix(context->Dim(x, -2), context->Dim(y, -1)), &out));
   return SetElementShape(context, out);
 }
 

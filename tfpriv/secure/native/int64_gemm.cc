@@ -48,8 +48,8 @@ __attribute__((target("avx512f,avx512dq"))) void MultiplyTileAvx512(const int64_
   }
 }
 
-// AVX2 multiplies 32-bit halves only: a * b = low(a) low(b) + 2^32 (low(a) high(b) + high(a) low(b))
-// modulo 2^64. The two kinds of product are summed apart, and the second is shifted once.
+// AVX2 multiplies 32-bit halves only: a * b = low(a) low(b) + 2^32 (low(a) high(b) + high(a)
+// low(b)) modulo 2^64. The two kinds of product are summed apart, and the second is shifted once.
 __attribute__((target("avx2"))) void MultiplyTileAvx2(const int64_t* left, const int64_t* right,
                                                       int64_t count, int64_t* tile) {
   constexpr int kRows = 3;  // 3 x 2 vectors of sums, twice, fit the 16 registers
@@ -76,8 +76,7 @@ __attribute__((target("avx2"))) void MultiplyTileAvx2(const int64_t* left, const
       for (int i = 0; i < kRows; ++i) {
         for (int j = 0; j < 2; ++j) {
           auto* at = reinterpret_cast<__m256i*>(tile + (row + i) * kTileColumns + column + 4 * j);
-          const __m256i sum =
-              _mm256_add_epi64(low[i][j], _mm256_slli_epi64(high[i][j], 32));
+          const __m256i sum = _mm256_add_epi64(low[i][j], _mm256_slli_epi64(high[i][j], 32));
           _mm256_storeu_si256(at, _mm256_add_epi64(_mm256_loadu_si256(at), sum));
         }
       }

@@ -48,8 +48,8 @@ inline Status ReadShape(const Tensor& sizes, TensorShape* shape) {
   if (sizes.dims() != 1) {
     return InvalidArgument("a shape is a vector, and this one has rank ", sizes.dims());
   }
-  return tensorflow::TensorShapeUtils::MakeShape(sizes.flat<int32_t>().data(),
-                                                 sizes.NumElements(), shape);
+  return tensorflow::TensorShapeUtils::MakeShape(sizes.flat<int32_t>().data(), sizes.NumElements(),
+                                                 shape);
 }
 
 }  // namespace tfpriv

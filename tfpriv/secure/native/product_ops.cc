@@ -130,8 +130,8 @@ void ProductOfFewRows(OpKernelContext* context, const Rows& m, int64_t columns,
         for (int64_t row = 0; row < m.rows; ++row) {
           const int64_t x = factors.x[row * m.depth + k];
           const int64_t x_next = factors.shared() ? factors.x_next[row * m.depth + k] : 0;
-          AddRow(x, x_next, factors.y + at, factors.shared() ? factors.y_next + at : nullptr,
-                 count, out + row * columns + column);
+          AddRow(x, x_next, factors.y + at, factors.shared() ? factors.y_next + at : nullptr, count,
+                 out + row * columns + column);
         }
       }
     });
@@ -154,8 +154,8 @@ void Product(OpKernelContext* context, const Rows& m, int64_t columns, const Fac
       PackColumns(factors.y, factors.y_next, columns, column, from, in_first, packed);
     }
     if (in_first < count) {
-      PackColumns(factors.y, nullptr, columns, column, from + in_first - m.depth,
-                  count - in_first, packed + in_first * kTileColumns);
+      PackColumns(factors.y, nullptr, columns, column, from + in_first - m.depth, count - in_first,
+                  packed + in_first * kTileColumns);
     }
   };
   const Pack pack_left = [&](int64_t row, int64_t from, int64_t count, int64_t* packed) {
@@ -237,8 +237,8 @@ class ProductOp : public OpKernel {
     }
     *factors = {Data(context->input(0)), Data(context->input(1)), Data(context->input(2)),
                 Data(context->input(3))};
-    TF_RETURN_IF_ERROR(SharedStream(context, 4, step_, 0, &zero[0]));
-    return SharedStream(context, 5, step_, 0, &zero[1]);
+    TF_RETURN_IF_ERROR(SharedStream(context, 4, step_, kOnlyPart, &zero[0]));
+    return SharedStream(context, 5, step_, kOnlyPart, &zero[1]);
   }
 
  private:
@@ -261,8 +261,8 @@ class MatMulOp : public ProductOp<kShared> {
     const int64_t rows = x.dim_size(0), columns = y.dim_size(1);
     Tensor* out = nullptr;
     OP_REQUIRES_OK(context, context->allocate_output(0, TensorShape({rows, columns}), &out));
-    Product(context, MatrixRows(rows, x.dim_size(1)), columns, factors,
-            kShared ? zero : nullptr, Layout{1, columns, 0, 1}, out->flat<int64_t>().data());
+    Product(context, MatrixRows(rows, x.dim_size(1)), columns, factors, kShared ? zero : nullptr,
+            Layout{1, columns, 0, 1}, out->flat<int64_t>().data());
   }
 };
 
@@ -300,9 +300,9 @@ class Conv2DOp : public ProductOp<kShared> {
     m.height = x.dim_size(channels_last_ ? 1 : 2);
     m.width = x.dim_size(channels_last_ ? 2 : 3);
     m.channels = x.dim_size(channels_last_ ? 3 : 1);
-    OP_REQUIRES(context, m.channels == y.dim_size(2),
-                InvalidArgument("images of ", m.channels, " channels meet kernels for ",
-                                y.dim_size(2)));
+    OP_REQUIRES(
+        context, m.channels == y.dim_size(2),
+        InvalidArgument("images of ", m.channels, " channels meet kernels for ", y.dim_size(2)));
     m.kernel_width = y.dim_size(1);
     m.stride_rows = strides_[0];
     m.stride_columns = strides_[1];
@@ -320,9 +320,9 @@ class Conv2DOp : public ProductOp<kShared> {
     Factors factors;
     Stream zero[2];
     OP_REQUIRES_OK(context, this->ReadFactors(context, &factors, zero));
-    const TensorShape shape =
-        channels_last_ ? TensorShape({images, m.out_height, m.out_width, columns})
-                       : TensorShape({images, columns, m.out_height, m.out_width});
+    const TensorShape shape = channels_last_
+                                  ? TensorShape({images, m.out_height, m.out_width, columns})
+                                  : TensorShape({images, columns, m.out_height, m.out_width});
     Tensor* out = nullptr;
     OP_REQUIRES_OK(context, context->allocate_output(0, shape, &out));
     const Layout to = channels_last_ ? Layout{pixels, pixels * columns, columns, 1}
@@ -370,9 +370,8 @@ Status Conv2DShape(InferenceContext* context) {
     }
   }
   const DimensionHandle images = context->Dim(x, 0), columns = context->Dim(y, 3);
-  context->set_output(0, channels_last
-                             ? context->MakeShape({images, sides[0], sides[1], columns})
-                             : context->MakeShape({images, columns, sides[0], sides[1]}));
+  context->set_output(0, channels_last ? context->MakeShape({images, sides[0], sides[1], columns})
+                                       : context->MakeShape({images, columns, sides[0], sides[1]}));
   return OkStatus();
 }
 

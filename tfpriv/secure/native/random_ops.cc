@@ -140,7 +140,8 @@ Status ReadRange(const Tensor& minval, const Tensor& maxval,
 Status DrawI128(OpKernelContext* context, const Stream& stream, const Tensor& shape,
                 const Tensor& minval, const Tensor& maxval) {
   if (minval.NumElements() != 2 || maxval.NumElements() != 2) {
-    return InvalidArgument("minval and maxval of 128 bits are two numbers each, the low word first");
+    return InvalidArgument(
+        "minval and maxval of 128 bits are two numbers each, the low word first");
   }
   typedef __int128 int128;
   int128 low, high;
@@ -210,8 +211,8 @@ class SeededUniformOp : public OpKernel {
   void Compute(OpKernelContext* context) override {
     Stream stream = {};
     OP_REQUIRES_OK(context, SeedToKey(context->input(1), &stream));
-    OP_REQUIRES_OK(context, draw(context, stream, context->input(0), context->input(2),
-                                 context->input(3)));
+    OP_REQUIRES_OK(context,
+                   draw(context, stream, context->input(0), context->input(2), context->input(3)));
   }
 };
 
@@ -223,8 +224,8 @@ class UniformOp : public OpKernel {
   void Compute(OpKernelContext* context) override {
     Stream stream = {};
     OP_REQUIRES_OK(context, DrawSeed(stream.key));
-    OP_REQUIRES_OK(context, draw(context, stream, context->input(0), context->input(1),
-                                 context->input(2)));
+    OP_REQUIRES_OK(context,
+                   draw(context, stream, context->input(0), context->input(1), context->input(2)));
   }
 };
 
@@ -313,10 +314,10 @@ REGISTER_KERNEL_BUILDER(Name("I128SecureSeededRandomUniform").Device(DEVICE_CPU)
                         SeededUniformOp<DrawI128>);
 REGISTER_KERNEL_BUILDER(Name("I128SecureRandomUniform").Device(DEVICE_CPU), UniformOp<DrawI128>);
 
-#define REGISTER_UNIFORM(T)                                                                 \
-  REGISTER_KERNEL_BUILDER(                                                                  \
-      Name("SecureSeededRandomUniform").Device(DEVICE_CPU).TypeConstraint<T>("T"),          \
-      SeededUniformOp<DrawUniform<T>>);                                                     \
+#define REGISTER_UNIFORM(T)                                                                      \
+  REGISTER_KERNEL_BUILDER(                                                                       \
+      Name("SecureSeededRandomUniform").Device(DEVICE_CPU).TypeConstraint<T>("T"),               \
+      SeededUniformOp<DrawUniform<T>>);                                                          \
   REGISTER_KERNEL_BUILDER(Name("SecureRandomUniform").Device(DEVICE_CPU).TypeConstraint<T>("T"), \
                           UniformOp<DrawUniform<T>>)
 REGISTER_UNIFORM(bool);

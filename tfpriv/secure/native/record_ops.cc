@@ -54,8 +54,7 @@ bool WriteFramed(int file, const tstring& record) {
   RecordWriter::PopulateHeader(header, record.data(), record.size());
   RecordWriter::PopulateFooter(footer, record.data(), record.size());
   return WriteBytes(file, header, sizeof(header)) &&
-         WriteBytes(file, record.data(), record.size()) &&
-         WriteBytes(file, footer, sizeof(footer));
+         WriteBytes(file, record.data(), record.size()) && WriteBytes(file, footer, sizeof(footer));
 }
 
 // Adds a record to a file, or leaves the file as it was.
@@ -101,10 +100,10 @@ class WriteRecordOp : public OpKernel {
   void Compute(OpKernelContext* context) override {
     const Tensor& filename = context->input(0);
     const Tensor& record = context->input(1);
-    OP_REQUIRES(context, filename.dims() == 0 && record.dims() == 0,
-                InvalidArgument("filename and record are single strings, and have shapes ",
-                                filename.shape().DebugString(), " and ",
-                                record.shape().DebugString()));
+    OP_REQUIRES(
+        context, filename.dims() == 0 && record.dims() == 0,
+        InvalidArgument("filename and record are single strings, and have shapes ",
+                        filename.shape().DebugString(), " and ", record.shape().DebugString()));
     const std::string path = filename.scalar<tstring>()();
     OP_REQUIRES(context, !path.empty() && path.find('\0') == std::string::npos,
                 InvalidArgument("filename is empty or holds a zero byte"));

@@ -165,8 +165,7 @@ TFPRIV_CLONES void Move(const uint8_t* moves, uint8_t* block) {
   }
 }
 
-TFPRIV_CLONES void Hide(const uint8_t* factors, const uint8_t* zeros, bool negate,
-                        uint8_t* block) {
+TFPRIV_CLONES void Hide(const uint8_t* factors, const uint8_t* zeros, bool negate, uint8_t* block) {
   for (int i = 0; i < kBlock; ++i) {
     block[i] = Add(Product(block[i], factors[i]), negate ? Negative(zeros[i]) : zeros[i]);
   }
@@ -362,7 +361,8 @@ class CompareOpenOp : public StepOp {
   using StepOp::StepOp;
   void Compute(OpKernelContext* context) override {
     const TensorShape& shape = context->input(2).shape();
-    for (int i = 0; i < 2; ++i) OP_REQUIRES_OK(context, RequireShape(context, i, WithPlaces(shape)));
+    for (int i = 0; i < 2; ++i)
+      OP_REQUIRES_OK(context, RequireShape(context, i, WithPlaces(shape)));
     Stream found_key, product_key;
     OP_REQUIRES_OK(context, SharedStream(context, 3, step_, kFoundPart, &found_key));
     OP_REQUIRES_OK(context, SharedStream(context, 3, step_, kProductPart, &product_key));
@@ -490,31 +490,74 @@ Status ShapesLike(InferenceContext* context) {
 }
 
 REGISTER_OP("CompareDeal")
-    .Input("key02: int32").Input("key12: int32").Attr("shape: shape").Attr("step: int")
-    .Output("r: int64").Output("bits: uint8").SetShapeFn(DealShapes);
+    .Input("key02: int32")
+    .Input("key12: int32")
+    .Attr("shape: shape")
+    .Attr("step: int")
+    .Output("r: int64")
+    .Output("bits: uint8")
+    .SetShapeFn(DealShapes);
 REGISTER_OP("CompareMask")
-    .Input("x: int64").Input("key: int32").Attr("step: int").Output("c: int64")
+    .Input("x: int64")
+    .Input("key: int32")
+    .Attr("step: int")
+    .Output("c: int64")
     .SetShapeFn(ShapesLike<0>);
 REGISTER_OP("CompareShare0")
-    .Input("c0: int64").Input("c1: int64").Input("key01: int32").Input("key02: int32")
-    .Attr("step: int").Output("row: uint8").Output("c: int64").Output("v: bool")
+    .Input("c0: int64")
+    .Input("c1: int64")
+    .Input("key01: int32")
+    .Input("key02: int32")
+    .Attr("step: int")
+    .Output("row: uint8")
+    .Output("c: int64")
+    .Output("v: bool")
     .SetShapeFn(RowShapes);
 REGISTER_OP("CompareShare1")
-    .Input("c0: int64").Input("c1: int64").Input("key01: int32").Input("bits: uint8")
-    .Attr("step: int").Output("row: uint8").Output("c: int64").Output("v: bool")
+    .Input("c0: int64")
+    .Input("c1: int64")
+    .Input("key01: int32")
+    .Input("bits: uint8")
+    .Attr("step: int")
+    .Output("row: uint8")
+    .Output("c: int64")
+    .Output("v: bool")
     .SetShapeFn(RowShapes);
 REGISTER_OP("CompareOpen")
-    .Input("row0: uint8").Input("row1: uint8").Input("r: int64").Input("key02: int32")
-    .Attr("step: int").Output("u1: int64").Output("ur1: int64").SetShapeFn(ShapesLike<2>);
+    .Input("row0: uint8")
+    .Input("row1: uint8")
+    .Input("r: int64")
+    .Input("key02: int32")
+    .Attr("step: int")
+    .Output("u1: int64")
+    .Output("ur1: int64")
+    .SetShapeFn(ShapesLike<2>);
 REGISTER_OP("CompareFinish0")
-    .Input("c: int64").Input("v: bool").Input("x: int64").Input("key02: int32").Attr("step: int")
-    .Output("sign: int64").Output("product: int64").SetShapeFn(ShapesLike<0>);
+    .Input("c: int64")
+    .Input("v: bool")
+    .Input("x: int64")
+    .Input("key02: int32")
+    .Attr("step: int")
+    .Output("sign: int64")
+    .Output("product: int64")
+    .SetShapeFn(ShapesLike<0>);
 REGISTER_OP("CompareFinish1")
-    .Input("c: int64").Input("v: bool").Input("x: int64").Input("u1: int64").Input("ur1: int64")
-    .Attr("step: int").Output("sign: int64").Output("product: int64").SetShapeFn(ShapesLike<0>);
+    .Input("c: int64")
+    .Input("v: bool")
+    .Input("x: int64")
+    .Input("u1: int64")
+    .Input("ur1: int64")
+    .Attr("step: int")
+    .Output("sign: int64")
+    .Output("product: int64")
+    .SetShapeFn(ShapesLike<0>);
 REGISTER_OP("CommonNumbers")
-    .Input("key: int32").Attr("shape: shape").Attr("step: int").Attr("part: int >= 0")
-    .Output("numbers: int64").SetShapeFn(NumberShape);
+    .Input("key: int32")
+    .Attr("shape: shape")
+    .Attr("step: int")
+    .Attr("part: int >= 0")
+    .Output("numbers: int64")
+    .SetShapeFn(NumberShape);
 
 #define REGISTER_KERNEL(name, ...) \
   REGISTER_KERNEL_BUILDER(Name(#name).Device(DEVICE_CPU), __VA_ARGS__)

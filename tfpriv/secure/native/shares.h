@@ -11,10 +11,18 @@ namespace tfpriv {
 // The last word of the nonces here; the streams of random_ops.cc have others.
 constexpr uint32_t kSharesNonce = 0x72616873;
 
+// Within a step, so many things can be drawn.
+constexpr int kMostParts = 256;
+// Of a step in which a key gives one thing.
+constexpr int kOnlyPart = 0;
+
 // Reads the stream of a key that is input `index`, for the protocol's step number `step`. Within a
 // step, `part` tells what is drawn.
 inline Status SharedStream(OpKernelContext* context, int index, int64_t step, int part,
                            Stream* stream) {
+  if (step < 0 || step >> 56 != 0 || part < 0 || part >= kMostParts) {
+    return InvalidArgument("step ", step, " and part ", part, " name no stream");
+  }
   TF_RETURN_IF_ERROR(SeedToKey(context->input(index), stream));
   stream->nonce[0] = static_cast<uint32_t>(step);
   stream->nonce[1] = static_cast<uint32_t>(step >> 32) | static_cast<uint32_t>(part) << 24;

@@ -6,6 +6,7 @@ import tensorflow as tf
 from tfpriv.secure.protocols import aby3_kernels
 from tfpriv.secure.protocols.engine import aby3_tensors, tfe
 from tfpriv.secure.protocols.per_graph import PerGraph
+from tfpriv.secure.protocols.protocol import Protocol
 
 
 def _of_graph(name):
@@ -20,7 +21,7 @@ def _of_graph(name):
     return property(read, write)
 
 
-class ABY3(tfe.protocol.ABY3):
+class ABY3(tfe.protocol.ABY3, Protocol):
     """tf-encrypted's ABY3, safe inside tf.function.
 
     tf-encrypted draws the servers' keys once, when the protocol is built, and numbers their uses
@@ -72,12 +73,20 @@ class ABY3(tfe.protocol.ABY3):
         return wrapped(result)
 
     def is_negative(self, x):
-        """Returns 1 where x is negative and 0 elsewhere: private whole numbers."""
+        """See `Protocol`."""
         return self.b2a_single(self.msb(x))
 
     def conv2d_channels_last(self, x, kernel, strides, padding):
-        """Convolves images [batch, height, width, channels] with a kernel (HWIO), both private."""
+        """See `Protocol`."""
         return aby3_kernels.conv2d(self, x, kernel, strides, padding, data_format="NHWC")
+
+    def with_scale(self, x, *, is_scaled):
+        """See `Protocol`."""
+        return type(x)(self, x.unwrapped, is_scaled, x.share_type)
+
+    def put_together(self, x, player):
+        """See `Protocol`."""
+        return self._reconstruct(x.unwrapped, player, x.share_type)
 
     def dispatch(self, base_name, *args, container=None, **kwargs):
         """Finds the function for the kinds of the tensors, a fused one where there is one."""

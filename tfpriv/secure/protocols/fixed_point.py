@@ -159,21 +159,17 @@ def reveal(prot, x, player: str = CLIENT) -> tf.Tensor:
     """Returns what `x` shares, put together at one player only."""
     player = tfe.get_config().get_player(player)
     with tf.device(player.device_name):
-        if isinstance(prot, tfe.protocol.ABY3):
-            elements = prot._reconstruct(x.unwrapped, player, x.share_type)
-        else:
-            elements = prot._reconstruct(*x.unwrapped)
-        return prot._decode(elements, x.is_scaled)
+        return prot._decode(prot.put_together(x, player), x.is_scaled)
 
 
 def raw(prot, x):
     """Returns `x` as integers: what is multiplied by it keeps the scale of the other factor."""
-    return _as(prot, x, is_scaled=False)
+    return prot.with_scale(x, is_scaled=False)
 
 
 def scaled(prot, x):
     """Returns the integers `x` as fixed-point numbers, without changing them."""
-    return _as(prot, x, is_scaled=True)
+    return prot.with_scale(x, is_scaled=True)
 
 
 def on_own_grid(prot, x) -> Fixed:
@@ -219,12 +215,6 @@ def multiply(prot, x, factor: float):
     shift = _FACTOR_BITS - math.ceil(math.log2(abs(factor)))
     whole = prot.define_constant(round(factor * 2**shift), apply_scaling=False)
     return prot.truncate(x * whole, amount=shift)
-
-
-def _as(prot, x, *, is_scaled):
-    if isinstance(prot, tfe.protocol.ABY3):
-        return type(x)(prot, x.unwrapped, is_scaled, x.share_type)
-    return type(x)(prot, *x.unwrapped, is_scaled)
 
 
 def _on_grid(prot, values):

@@ -32,6 +32,7 @@ import tensorflow as tf
 from tfpriv.secure import native
 from tfpriv.secure.protocols.engine import tensors, tfe
 from tfpriv.secure.protocols.per_graph import PerGraph
+from tfpriv.secure.protocols.protocol import Protocol
 
 ops = native.load()
 
@@ -41,7 +42,7 @@ _Private = tfe.protocol.pond.PondPrivateTensor
 _Masked = tfe.protocol.pond.PondMaskedTensor
 
 
-class SecureNN(tfe.protocol.SecureNN):
+class SecureNN(tfe.protocol.SecureNN, Protocol):
     """tf-encrypted's SecureNN with signs, ReLU and maxima that server 2 learns nothing from.
 
     The keys that two servers have in common are drawn anew in each graph, as in
@@ -64,8 +65,17 @@ class SecureNN(tfe.protocol.SecureNN):
         return self._sign_and_product(x)[0]
 
     def is_negative(self, x):
-        """Returns 1 where x is negative and 0 elsewhere: private whole numbers."""
+        """See `Protocol`."""
         return self.msb(x)
+
+    def with_scale(self, x, *, is_scaled):
+        """See `Protocol`."""
+        return type(x)(self, *x.unwrapped, is_scaled)
+
+    def put_together(self, x, player):
+        """See `Protocol`."""
+        del player  # What tf-encrypted adds up is added where it is asked for.
+        return self._reconstruct(*x.unwrapped)
 
     def truncate(self, x, amount=None):
         """Divides x, between -2^62 and 2^62, by 2^amount; what is left over rounds at random.

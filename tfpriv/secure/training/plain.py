@@ -7,6 +7,7 @@ from tfpriv.secure.training import objectives, optimizers
 from tfpriv.secure.training.task import Task
 
 _BATCH = 1000
+_NOISE_STREAM = 0x9A1
 
 
 class PlainTraining:
@@ -33,7 +34,7 @@ class PlainTraining:
         self._optimizer = optimizers.plain(self.model.trainable_weights, config)
         self._clip_norm = config.clip_norm
         self._noise_stddev = noise_stddev
-        self._random = np.random.default_rng((config.seed, 0x9A1))
+        self._random = np.random.default_rng((config.seed, _NOISE_STREAM))
         # Poisson samples have all sizes.
         examples = tf.TensorSpec([None, *task.train_features.shape[1:]])
         labels = tf.TensorSpec([None, *task.train_labels.shape[1:]])

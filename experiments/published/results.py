@@ -3,8 +3,7 @@
 import pathlib
 from collections.abc import Iterable, Mapping
 
-from experiments import published
-from experiments.published import Check, Row
+from experiments.published.rows import EXPECTED, Check, Row, papers, read_paper
 from tfpriv import files, rounding
 from tfpriv.errors import UserError
 from tfpriv.runs import json_files
@@ -54,7 +53,7 @@ def judge(row: Row, summaries: Mapping[int, Mapping], configs: Mapping[int, Mapp
         missing = [seed for seed, summary in summaries.items() if check.metric not in summary]
         if missing:
             raise UserError(
-                f"{row.paper}/{published.EXPECTED} compares {check.metric}, which is not in the "
+                f"{row.paper}/{EXPECTED} compares {check.metric}, which is not in the "
                 f"summary of {row.name}; name one of {', '.join(next(iter(summaries.values())))}."
             )
         values = {str(seed): summary[check.metric] for seed, summary in summaries.items()}
@@ -83,7 +82,7 @@ def judge(row: Row, summaries: Mapping[int, Mapping], configs: Mapping[int, Mapp
 
 def write(presets: pathlib.Path, row: Row, result: Mapping) -> None:
     """Puts a row's result into its paper's results.json, in the order of expected.json."""
-    _, order = published.read_paper(presets, row.paper)
+    _, order = read_paper(presets, row.paper)
     results = {**read(presets, row.paper), row.name: result}
     json_files.write(
         presets / row.paper / RESULTS, {name: results[name] for name in order if name in results}
@@ -110,8 +109,8 @@ def table(presets: pathlib.Path) -> str:
         UserError: if an expected.json or a results.json is damaged, or they do not fit.
     """
     parts = []
-    for paper in published.papers(presets):
-        reference, rows = published.read_paper(presets, paper)
+    for paper in papers(presets):
+        reference, rows = read_paper(presets, paper)
         results = read(presets, paper)
         for name, result in results.items():
             _refuse_other_checks(presets, paper, name, rows.get(name), result)
@@ -143,7 +142,7 @@ def _refuse_other_checks(presets, paper, name, row, result):
     if [check["metric"] for check in result["checks"]] != expected:
         raise UserError(
             f"{presets / paper / RESULTS} has a result of {name} that "
-            f"{published.EXPECTED} does not ask for; reproduce {paper}/{name} again, or remove it."
+            f"{EXPECTED} does not ask for; reproduce {paper}/{name} again, or remove it."
         )
 
 

@@ -2,7 +2,8 @@ import json
 
 import pytest
 
-from experiments import published, results
+from experiments.published import results
+from experiments.published.rows import find_row
 from tfpriv.errors import UserError
 
 CHECKS = [
@@ -47,7 +48,7 @@ def _presets(tmp_path):
 
 
 def judged(presets, name="first", rounds=(80.0, 81.5, 90.0), epsilon=1.712):
-    row = published.find_row(presets, f"paper2020/{name}")
+    row = find_row(presets, f"paper2020/{name}")
     summaries = {
         seed: {"rounds_to_target": value, "epsilon": epsilon, "wall_seconds": 9.0}
         for seed, value in enumerate(rounds)
@@ -96,7 +97,7 @@ def test_row_is_reached_only_with_all_its_checks(presets):
 
 
 def test_metric_that_no_run_has_is_named(presets):
-    row = published.find_row(presets, "paper2020/first")
+    row = find_row(presets, "paper2020/first")
     with pytest.raises(UserError, match=r"compares rounds_to_target.*one of epsilon, wall_seconds"):
         results.judge(row, {0: {"epsilon": 1.0, "wall_seconds": 1.0}}, {0: CONFIG})
 

@@ -3,8 +3,7 @@ import math
 
 import pytest
 
-from experiments import published
-from experiments.published import Check
+from experiments.published.rows import Check, find_row, read_paper
 from tfpriv.errors import UserError
 
 CHECK = {
@@ -86,9 +85,9 @@ def test_incomplete_check_is_refused(changes):
 
 def test_flags_come_without_comments_and_empty_lines(tmp_path):
     make_paper(tmp_path, {"row": {"title": "A row", "program": "federated", "checks": [CHECK]}})
-    row = published.find_row(tmp_path, "paper2020/row")
+    row = find_row(tmp_path, "paper2020/row")
     assert row.flags() == ["--rounds=2", "--model=2nn"]
-    assert published.find_row(tmp_path, "paper2020/row.flags") == row
+    assert find_row(tmp_path, "paper2020/row.flags") == row
 
 
 @pytest.mark.parametrize(
@@ -108,7 +107,7 @@ def test_preset_that_is_not_there_is_named_with_those_that_are(tmp_path, preset,
     folder = make_paper(tmp_path, {"row": row, "gone": row})
     (folder / "gone.flags").unlink()
     with pytest.raises(UserError, match=message):
-        published.find_row(tmp_path, preset)
+        find_row(tmp_path, preset)
 
 
 @pytest.mark.parametrize(
@@ -126,4 +125,4 @@ def test_damaged_expected_file_is_named(tmp_path, content):
     (tmp_path / "paper2020").mkdir()
     (tmp_path / "paper2020" / "expected.json").write_text(content)
     with pytest.raises(UserError, match=r"expected\.json cannot be used"):
-        published.read_paper(tmp_path, "paper2020")
+        read_paper(tmp_path, "paper2020")

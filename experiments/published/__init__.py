@@ -1,0 +1,1 @@
+"""Published rows and figures: what they are, how they are run, and what came of them."""
