@@ -4,9 +4,10 @@
 
   python -m experiments.reproduce --write_table
 
-Each seed is a run of its own, one after another, with its run directory and its output in
-runs/reproduce/. The row then goes into the paper's results.json, and into docs/results.md by
---write_table. The exit status is 0 when the row is reached, 1 when it is not.
+Each seed is a run of its own, one after another. Run directories, their output and results.json go
+into a new folder in runs/reproduce/. --record puts the result into the paper's results.json too,
+and --write_table writes those of all papers into docs/results.md. The exit status is 0 when the row
+is reached, 1 when it is not.
 """
 
 import datetime
@@ -20,6 +21,7 @@ from experiments import program
 from experiments.published import child, options, results, rows
 from tfpriv import runs
 from tfpriv.errors import UserError
+from tfpriv.runs import json_files
 
 NOT_REACHED = 1
 
@@ -28,6 +30,11 @@ _WRITE_TABLE = flags.DEFINE_boolean(
     "write_table",
     False,
     f"Write the results of all papers into --table, between {results.BEGIN} and {results.END}.",
+)
+_RECORD = flags.DEFINE_boolean(
+    "record",
+    False,
+    "Put the result into the paper's results.json too, in the place of what is there.",
 )
 _TABLE = flags.DEFINE_string(
     "table", str(options.ROOT / "docs" / "results.md"), "The file for --write_table."
@@ -53,7 +60,9 @@ def main() -> None:
             sys.exit(program.INTERRUPTED)
         summaries = {seed: summary for seed, (summary, _) in ran.items()}
         result = results.judge(row, summaries, {seed: config for seed, (_, config) in ran.items()})
-        results.write(presets, row, result)
+        json_files.write(folder / results.RESULTS, {row.name: result})
+        if _RECORD.value:
+            results.write(presets, row, result)
         is_reached = results.reached(result)
         runs.print_safely("\n".join([*results.header(), *results.lines(row, result)]))
     if _WRITE_TABLE.value:

@@ -75,7 +75,7 @@ class Workplace:
 
     def start(self, *flags):
         return subprocess.Popen(
-            [sys.executable, "-c", self._program, f"--presets_dir={self.presets}", *flags],
+            [sys.executable, "-c", self._program, f"--presets_dir={self.presets}", "--record", *flags],
             cwd=self.path,
             env=ENVIRONMENT,
             stdout=subprocess.PIPE,
@@ -102,7 +102,9 @@ def test_real_run_that_misses_ends_with_1_and_says_by_how_much(tmp_path):
         command, cwd=tmp_path, env=ENVIRONMENT, capture_output=True, text=True, timeout=300
     )
     assert done.returncode == 1, done.stdout + done.stderr
-    result = json.loads((tmp_path / "presets" / "paper2020" / "results.json").read_text())["tiny"]
+    assert not (tmp_path / "presets" / "paper2020" / "results.json").exists()  # without --record
+    (path,) = (tmp_path / "runs" / "reproduce" / "paper2020").glob("tiny-*/results.json")
+    result = json.loads(path.read_text())["tiny"]
     (check,) = result["checks"]
     accuracy = check["values"]["3"]
     assert 0 < accuracy < 1
