@@ -28,60 +28,9 @@ import sys
 from absl import flags
 
 from experiments import program
-from experiments.program import Help
 from tfpriv import audit, runs
-from tfpriv.audit import config
 
 BROKEN = 3
-
-_HELPS = {
-    "run": Help("The directory of a finished run of central or federated."),
-    "attack": Help(
-        "membership (TensorFlow Privacy's threshold, logistic-regression, k-nearest and forest "
-        "attacks); lira (the likelihood-ratio attack with shadow models; Carlini et al. 2022); "
-        "one_run (a bound on epsilon from the run's canaries; Steinke et al. 2023, Mahloujifar et "
-        "al. 2024); "
-        "canary_clients (the same, and an estimate, from random-direction clients of a federated "
-        "run; Andrew et al. 2023); secret_sharer (exposure of planted text; Carlini et al. 2019).",
-        config.ATTACKS,
-    ),
-    "data_dir": Help(
-        "The folder for downloaded data; by default the run's, else $TFPRIV_DATA_DIR, else tfpriv "
-        "in the user's cache."
-    ),
-    "trust_code": Help(
-        "Run Python code that only the run's config.json names, and no flag of yours: its data set "
-        "or model. It is shown with its path and sha256.",
-        kind=bool,
-    ),
-    "confidence": Help(
-        "The confidence of every interval and bound. Each audit of a run is wrong with the rest of "
-        "the probability, on its own.",
-        kind=float,
-    ),
-    "max_examples": Help(
-        "With membership and lira: at most so many members, and as many others, are attacked. "
-        "[1000]",
-        kind=int,
-    ),
-    "shadow_models": Help(
-        "With lira: how many shadow models to train, an even number. [32]", kind=int
-    ),
-    "lira_variant": Help(
-        "With lira: offline (models without the example), online (with and without) or both. "
-        "[both]",
-        config.VARIANTS,
-    ),
-    "processes": Help(
-        "With lira: how many models are trained at once. [one for each core]", kind=int
-    ),
-    "seed": Help("Decides which examples are attacked, and the shadow models.", kind=int),
-    "output_dir": Help("The audit's directory; by default runs/audit-<date>-<time>."),
-    "resume": Help(
-        "Go on with the audit in --output_dir: shadow models that are there are not trained again.",
-        kind=bool,
-    ),
-}
 
 
 def main() -> None:
@@ -93,7 +42,7 @@ def main() -> None:
         sys.exit(BROKEN)
 
 
-program.define_flags(audit.AuditConfig, _HELPS)
+program.define_flags(audit.AuditConfig)
 flags.adopt_module_key_flags(program)
 
 if __name__ == "__main__":

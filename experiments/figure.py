@@ -49,5 +49,7 @@ def main() -> None:
     runs.print_safely(f"{picture}")
 
 
+flags.adopt_module_key_flags(options)
+
 if __name__ == "__main__":
     program.run(main)

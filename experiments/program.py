@@ -8,9 +8,10 @@ import sys
 import time
 from collections.abc import Callable, Mapping
 
-from absl import app, flags, logging
+from absl import flags, logging
 
-from tfpriv import environment
+from experiments import usage
+from tfpriv import environment, settings
 from tfpriv.errors import UserError
 
 INTERRUPTED = 128 + signal.SIGINT
@@ -18,34 +19,20 @@ INTERRUPTED = 128 + signal.SIGINT
 DISAGREES = 4
 
 
-@dataclasses.dataclass(frozen=True)
-class Help:
-    """A flag's help text, its choices if it has some, and the type of its value."""
-
-    text: str
-    choices: tuple[str, ...] | None = None
-    kind: type = str
-
-
-def define_flags(config_class: type, helps: Mapping[str, Help]) -> None:
-    """Defines a flag for each field of a config class, with the field's default.
-
-    Args:
-        config_class: A dataclass.
-        helps: By field; every field must be there.
-    """
-    for field in dataclasses.fields(config_class):
-        help_ = helps[field.name]
-        if help_.choices:
-            flags.DEFINE_enum(field.name, field.default, help_.choices, help_.text)
+def define_flags(config_class: type) -> None:
+    """Defines a flag for each setting of a config class, with the field's default."""
+    for setting in settings.of(config_class):
+        usage.note_group(setting.name, setting.group)
+        if setting.choices:
+            flags.DEFINE_enum(setting.name, setting.default, setting.choices, setting.help)
         else:
             define = {
                 str: flags.DEFINE_string,
                 int: flags.DEFINE_integer,
                 float: flags.DEFINE_float,
                 bool: flags.DEFINE_boolean,
-            }[help_.kind]
-            define(field.name, field.default, help_.text)
+            }[setting.kind]
+            define(setting.name, setting.default, setting.help)
 
 
 def config_from_flags(config_class: type):
@@ -70,8 +57,13 @@ def run(main: Callable[[], None], *, resumes: bool = False) -> None:
     logging.set_verbosity(logging.WARNING)
     # Not app.run: what TensorFlow's test utilities register with it resets TensorFlow's context
     # in the middle of the program, after which Keras takes graphs for eager code.
-    app.define_help_flags()
-    arguments = app.parse_flags_with_usage(sys.argv)
+    usage.define_help()
+    try:
+        arguments = flags.FLAGS(sys.argv)
+    except flags.UnrecognizedFlagError as error:
+        _stop(f"--{error.flagname} is not a flag; {usage.of_unknown(error.flagname)}.", 1)
+    except flags.Error as error:
+        _stop(f"{str(error).rstrip('.')}; see --help.", 1)
     if len(arguments) > 1:
         _stop(f"{arguments[1]!r} is not a flag; write --name=value.", 2)
     try:

@@ -98,5 +98,7 @@ def _run(row, seed, folder):
     return summary, run.config
 
 
+flags.adopt_module_key_flags(options)
+
 if __name__ == "__main__":
     program.run(main)

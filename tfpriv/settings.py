@@ -1,36 +1,159 @@
-"""Checks that configs share: choices, ranges, and settings that need another choice."""
+"""Settings: what stands beside each field of a config, and the checks that follow from it.
+
+A config is a dataclass whose fields are made by the functions that `group` returns. Help texts,
+flags, documentation and checks all come from there.
+"""
 
 import dataclasses
 import math
-from collections.abc import Collection, Mapping
+import types
+import typing
+from collections.abc import Callable, Iterator
 
 from tfpriv.errors import UserError
 
 
-def check_choices(config, choices: Mapping[str, Collection[str]]) -> None:
+@dataclasses.dataclass(frozen=True)
+class Limit:
+    """What a number must be.
+
+    Attributes:
+        holds: Whether a number is within it.
+        words: What to say of one that is not.
+    """
+
+    holds: Callable[[float], bool]
+    words: str
+
+    def check(self, name: str, value: float | None) -> None:
+        """Raises UserError if a value, unless None, is not within the limit."""
+        if value is not None and not self.holds(value):
+            raise UserError(f"--{name}={value} {self.words}.")
+
+
+def at_least(least: int) -> Limit:
+    """Returns the limit of whole numbers that have a least value."""
+    return Limit(lambda value: value >= least, f"is too small; it must be at least {least}")
+
+
+POSITIVE = Limit(lambda v: v > 0 and math.isfinite(v), "must be a number above 0")
+NOT_NEGATIVE = Limit(lambda v: v >= 0 and math.isfinite(v), "must be a number at least 0")
+BETWEEN_0_AND_1 = Limit(lambda v: 0 <= v <= 1, "must be between 0 and 1")
+BELOW_1 = Limit(lambda v: 0 <= v < 1, "must be at least 0 and below 1")
+FRACTION = Limit(lambda v: 0 < v <= 1, "must be a number above 0 and at most 1")
+PROBABILITY = Limit(lambda v: 0 < v < 1, "must be above 0 and below 1")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Setting:
+    """What is to be known of a field of a config.
+
+    Attributes:
+        name: The field's.
+        kind: str, int, float or bool.
+        default: The field's default; None stands for not given.
+        group: Under which heading the help has it.
+        text: What it is, as the help says it.
+        choices: The values that it may have; None if there are others.
+        belongs_to: The setting that decides whether it has a meaning, and the values of that one
+            under which it has; None if it always has.
+        otherwise: What is taken where it has a meaning and was not given.
+        shown: In words, what is taken where it was not given and `otherwise` is None.
+        limit: What a number must be.
+    """
+
+    name: str
+    kind: type
+    default: object
+    group: str
+    text: str
+    choices: tuple[str, ...] | None = None
+    belongs_to: tuple[str, tuple[str, ...]] | None = None
+    otherwise: object = None
+    shown: str | None = None
+    limit: Limit | None = None
+
+    @property
+    def help(self) -> str:
+        """The text with what it belongs to before it, and what is taken by default after it."""
+        text = self.text
+        if self.belongs_to:
+            decider, values = self.belongs_to
+            start = text[0] if text[1:2].isupper() else text[0].lower()
+            text = f"With --{decider}={' or '.join(values)}: {start}{text[1:]}"
+        taken = self.shown
+        if self.otherwise is not None:
+            taken = str(self.otherwise).lower() if self.kind is bool else str(self.otherwise)
+        return f"{text} [{taken}]" if taken else text
+
+
+def group(name: str) -> Callable:
+    """Returns a function that makes fields of a heading of the help.
+
+    Its arguments are the default and the text, and by keyword what `Setting` has besides.
+    """
+
+    def make(default, text, **more):
+        return dataclasses.field(
+            default=default, metadata={"setting": {"group": name, "text": text, **more}}
+        )
+
+    return make
+
+
+def of(config: type | object) -> Iterator[Setting]:
+    """Yields the settings of a config, or of its class, in the order of its fields."""
+    cls = config if isinstance(config, type) else type(config)
+    kinds = typing.get_type_hints(cls)
+    for field in dataclasses.fields(cls):
+        kind = kinds[field.name]
+        if isinstance(kind, types.UnionType):
+            (kind,) = (each for each in typing.get_args(kind) if each is not types.NoneType)
+        more = field.metadata["setting"]
+        yield Setting(name=field.name, kind=kind, default=field.default, **more)
+
+
+def documented(cls: type) -> type:
+    """Adds what the settings say to the docstring of a config class."""
+    lines = []
+    for setting in of(cls):
+        choices = f" One of {', '.join(setting.choices)}." if setting.choices else ""
+        lines.append(f"        {setting.name}: {setting.help}{choices}")
+    cls.__doc__ = f"{cls.__doc__.rstrip()}\n\n    Attributes:\n" + "\n".join(lines) + "\n    "
+    return cls
+
+
+def check_choices(config) -> None:
     """Raises UserError if a field, unless None, is not among its choices."""
-    for name, allowed in choices.items():
-        value = getattr(config, name)
-        if value is not None and value not in allowed:
-            raise UserError(f"--{name}={value} is not known; choose one of {', '.join(allowed)}.")
+    for setting in of(config):
+        value = getattr(config, setting.name)
+        if setting.choices and value is not None and value not in setting.choices:
+            raise UserError(
+                f"--{setting.name}={value} is not known; choose one of "
+                f"{', '.join(setting.choices)}."
+            )
 
 
-def fill_in(
-    config, belongs_to: Mapping[str, tuple[str, Collection]], defaults: Mapping[str, object]
-) -> dict:
-    """Returns a config's fields, with defaults where a field has a meaning and was not given.
+def check_limits(config) -> None:
+    """Raises UserError if a number, unless None, is not within its limit."""
+    for setting in of(config):
+        if setting.limit is not None:
+            setting.limit.check(setting.name, getattr(config, setting.name))
 
-    Args:
-        config: A dataclass; None stands for not given.
-        belongs_to: By field, the field that decides whether it has a meaning, and the values of
-            that one under which it has. A decider comes before what it decides.
-        defaults: What to take for fields that were not given; None for others.
+
+def fill_in(config) -> dict:
+    """Returns a config's fields, with what is taken where one has a meaning and was not given.
+
+    A setting comes after the one that decides about it.
 
     Raises:
-        UserError: if a field was given that has no meaning.
+        UserError: A field was given that has no meaning.
     """
     filled = dataclasses.asdict(config)
-    for name, (decider, values) in belongs_to.items():
+    for setting in of(config):
+        if setting.belongs_to is None:
+            continue
+        name, (decider, values) = setting.name, setting.belongs_to
         has_meaning = filled[decider] in values
         if filled[name] is not None and not has_meaning:
             raise UserError(
@@ -38,56 +161,8 @@ def fill_in(
                 f"leave it out, or choose --{decider}={' or '.join(values)}."
             )
         if filled[name] is None and has_meaning:
-            filled[name] = defaults.get(name)
+            filled[name] = setting.otherwise
     return filled
-
-
-def check_at_least(config, lowest: Mapping[str, int]) -> None:
-    """Raises UserError if a whole number, unless None, is below its least value."""
-    for name, least in lowest.items():
-        value = getattr(config, name)
-        if value is not None and value < least:
-            raise UserError(f"--{name}={value} is too small; it must be at least {least}.")
-
-
-def check_positive(config, names: Collection[str]) -> None:
-    """Raises UserError if a field, unless None, is not a finite number above 0."""
-    for name in names:
-        value = getattr(config, name)
-        if value is not None and not (value > 0 and math.isfinite(value)):
-            raise UserError(f"--{name}={value} must be a number above 0.")
-
-
-def check_not_negative(config, names: Collection[str]) -> None:
-    """Raises UserError if a field, unless None, is not a finite number of at least 0."""
-    for name in names:
-        value = getattr(config, name)
-        if value is not None and not (value >= 0 and math.isfinite(value)):
-            raise UserError(f"--{name}={value} must be a number at least 0.")
-
-
-def check_between(config, names: Collection[str]) -> None:
-    """Raises UserError if a field, unless None, is not a number from 0 to 1."""
-    for name in names:
-        value = getattr(config, name)
-        if value is not None and not 0 <= value <= 1:
-            raise UserError(f"--{name}={value} must be between 0 and 1.")
-
-
-def check_momentum(config, names: Collection[str]) -> None:
-    """Raises UserError if a field, unless None, is not at least 0 and below 1."""
-    for name in names:
-        value = getattr(config, name)
-        if value is not None and not 0 <= value < 1:
-            raise UserError(f"--{name}={value} must be at least 0 and below 1.")
-
-
-def check_fraction(config, names: Collection[str]) -> None:
-    """Raises UserError if a field, unless None, is not a number in (0, 1]."""
-    for name in names:
-        value = getattr(config, name)
-        if value is not None and not 0 < value <= 1:
-            raise UserError(f"--{name}={value} must be a number above 0 and at most 1.")
 
 
 def check_sampling_seed(config) -> None:
@@ -98,12 +173,6 @@ def check_sampling_seed(config) -> None:
             f"--insecure_sampling_seed={seed} has no meaning with --noise_multiplier=0, where "
             "--seed decides who takes part; leave it out, or add noise."
         )
-
-
-def check_delta(config) -> None:
-    """Raises UserError if `delta`, unless None, is not a probability between 0 and 1."""
-    if config.delta is not None and not 0 < config.delta < 1:
-        raise UserError(f"--delta={config.delta} must be above 0 and below 1.")
 
 
 def check_bands(config) -> None:

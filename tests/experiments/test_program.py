@@ -14,32 +14,30 @@ from absl.testing import flagsaver
 
 import experiments.federated  # noqa: F401 (for its --output_dir; two programs would clash)
 from experiments import program
-from experiments.program import Help
-from tfpriv import runs
+from tfpriv import runs, settings
 from tfpriv.errors import UserError
 
 _ROOT = pathlib.Path(__file__).parents[2]
 
 
+_field = settings.group("Test")
+
+
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class _Config:
-    program_test_word: str | None = None
-    program_test_choice: str = "red"
-    program_test_number: int = 3
-    program_test_rate: float | None = None
-    program_test_on: bool = False
+    program_test_word: str | None = _field(None, "A word.", shown="none")
+    program_test_choice: str = _field("red", "A choice.", choices=("red", "blue"))
+    program_test_number: int = _field(3, "A number.")
+    program_test_rate: float | None = _field(
+        None,
+        "A rate.",
+        belongs_to=("program_test_choice", ("blue",)),
+        otherwise=0.5,
+    )
+    program_test_on: bool = _field(False, "Whether.")
 
 
-program.define_flags(
-    _Config,
-    {
-        "program_test_word": Help("A word."),
-        "program_test_choice": Help("A choice.", ("red", "blue")),
-        "program_test_number": Help("A number.", kind=int),
-        "program_test_rate": Help("A rate.", kind=float),
-        "program_test_on": Help("Whether.", kind=bool),
-    },
-)
+program.define_flags(_Config)
 
 
 @pytest.fixture(autouse=True)
@@ -85,11 +83,6 @@ def test_flags_reach_their_fields_with_their_types(monkeypatch):
             program_test_on=True,
         )
     ]
-
-
-def test_a_field_without_a_help_text_cannot_be_defined():
-    with pytest.raises(KeyError, match="program_test_word"):
-        program.define_flags(_Config, {})
 
 
 def test_a_user_error_ends_with_its_sentence_and_status_2(monkeypatch, capsys):
@@ -195,4 +188,58 @@ def test_other_errors_are_not_hidden(monkeypatch):
 
 def test_the_flags_are_registered_with_their_help():
     assert flags.FLAGS["program_test_choice"].help == "<red|blue>: A choice."
-    assert flags.FLAGS["program_test_rate"].help == "A rate."
+    expected = "With --program_test_choice=blue: a rate. [0.5]"
+    assert flags.FLAGS["program_test_rate"].help == expected
+    assert flags.FLAGS["program_test_word"].help == "A word. [none]"
+
+
+@pytest.mark.parametrize("flag", ["--help", "-h"])
+def test_help_is_in_groups_and_ends_with_0(flag):
+    done = subprocess.run(
+        [sys.executable, "-m", "experiments.central", flag],
+        cwd=_ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    lines = done.stdout.splitlines()
+    assert lines[0].startswith("Trains a Keras model on one machine")
+    headings = [line for line in lines if line.endswith(":") and line[0] != " "]
+    assert headings[:4] == ["Data:", "Model:", "Training:", "Privacy:"]
+    assert lines.index("  --dataset=TEXT") < lines.index("Model:")
+    assert "  --mechanism=dpsgd|tree|banded|none" in lines
+    assert max(map(len, lines)) <= 100
+
+
+@pytest.mark.parametrize(
+    ("program_name", "flag", "here"),
+    [
+        ("central", "epsilon=3", "--target_epsilon"),
+        ("central", "batch_size=3", "--expected_batch_size"),
+        ("central", "lr=3", "--learning_rate"),
+        ("federated", "lr=3", "--client_learning_rate"),
+        ("federated", "clinet_epochs=3", "--client_epochs"),
+        ("federated", "zzz", "see --help"),
+    ],
+)
+def test_a_flag_of_another_tool_is_told_its_name_here(program_name, flag, here):
+    done = subprocess.run(
+        [sys.executable, "-m", f"experiments.{program_name}", f"--{flag}"],
+        cwd=_ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 1
+    (line,) = done.stderr.splitlines()
+    assert line.startswith(f"error: --{flag.partition('=')[0]} is not a flag; ") and here in line
+
+
+def test_the_package_itself_says_which_programs_there_are():
+    done = subprocess.run(
+        [sys.executable, "-m", "experiments"], cwd=_ROOT, capture_output=True, text=True, check=True
+    )
+    for path in (_ROOT / "experiments").glob("*.py"):
+        if "program.run(main" in path.read_text():
+            assert f"python -m experiments.{path.stem}\n" in done.stdout

@@ -75,7 +75,14 @@ class Workplace:
 
     def start(self, *flags):
         return subprocess.Popen(
-            [sys.executable, "-c", self._program, f"--presets_dir={self.presets}", "--record", *flags],
+            [
+                sys.executable,
+                "-c",
+                self._program,
+                f"--presets_dir={self.presets}",
+                "--record",
+                *flags,
+            ],
             cwd=self.path,
             env=ENVIRONMENT,
             stdout=subprocess.PIPE,

@@ -2,7 +2,7 @@
 
 import dataclasses
 
-from tfpriv import settings
+from tfpriv import datasets, models, settings
 from tfpriv.datasets import scaling
 from tfpriv.errors import UserError
 from tfpriv.privacy.mechanisms import FACTORIZATIONS
@@ -15,124 +15,317 @@ PRIVACY_UNITS = ("none", "client", "example")
 MECHANISMS = ("gaussian", "adaptive", "tree", "banded")
 SAMPLERS = ("poisson", "fixed_size", "shuffled", "cyclic_poisson")
 
-_CHOICES = {
-    "scaling": scaling.NAMES,
-    "algorithm": ALGORITHMS,
-    "sampler": SAMPLERS,
-    "weighting": WEIGHTINGS,
-    "client_optimizer": CLIENT_OPTIMIZERS,
-    "server_optimizer": SERVER_OPTIMIZERS,
-    "privacy_unit": PRIVACY_UNITS,
-    "mechanism": MECHANISMS,
-    "factorization": FACTORIZATIONS,
-}
-
 _SAMPLER_OF = {"tree": "shuffled", "banded": "cyclic_poisson"}
 
 _LOCAL_TRAINING = ("fedavg", "fedprox", "mimelite")
 _ADAPTIVE_SERVERS = ("adam", "yogi", "adagrad")
 
-# What a setting belongs to: the setting that decides, and the values of it that leave it a meaning.
-_BELONGS_TO = {
-    "client_epochs": ("algorithm", _LOCAL_TRAINING),
-    "client_optimizer": ("algorithm", _LOCAL_TRAINING),
-    "client_learning_rate": ("algorithm", _LOCAL_TRAINING),
-    "client_schedule": ("algorithm", _LOCAL_TRAINING),
-    "client_momentum": ("client_optimizer", ("momentum",)),
-    "proximal_strength": ("algorithm", ("fedprox",)),
-    "server_momentum": ("server_optimizer", ("momentum",)),
-    "server_epsilon": ("server_optimizer", _ADAPTIVE_SERVERS),
-    "weighting": ("privacy_unit", ("none",)),
-    "mechanism": ("privacy_unit", ("client", "example")),
-    "clip_norm": ("privacy_unit", ("client", "example")),
-    "target_epsilon": ("privacy_unit", ("client", "example")),
-    "noise_multiplier": ("privacy_unit", ("client", "example")),
-    "delta": ("privacy_unit", ("client", "example")),
-    "insecure_sampling_seed": ("privacy_unit", ("client", "example")),
-    "release_train_metrics": ("privacy_unit", ("client",)),
-    "target_quantile": ("mechanism", ("adaptive",)),
-    "clip_learning_rate": ("mechanism", ("adaptive",)),
-    "factorization": ("mechanism", ("banded",)),
-    "bands": ("mechanism", ("banded",)),
-    "separation": ("mechanism", ("banded",)),
-}
-
-# Taken where a setting is not given but has a meaning.
-_DEFAULTS = {
-    "client_epochs": 1,
-    "client_optimizer": "sgd",
-    "client_learning_rate": 0.1,
-    "client_momentum": 0.9,
-    "client_schedule": "constant",
-    "proximal_strength": 0.1,
-    "server_momentum": 0.9,
-    "server_epsilon": 1e-3,
-    "weighting": "examples",
-    "mechanism": "gaussian",
-    "clip_norm": 1.0,
-    "delta": 1e-5,
-    "release_train_metrics": False,
-    "target_quantile": 0.5,
-    "clip_learning_rate": 0.2,
-    "factorization": "optimized",
-}
+_data = settings.group("Data")
+_model = settings.group("Model")
+_training = settings.group("Training")
+_privacy = settings.group("Privacy")
+_audit = settings.group("Audit")
+_output = settings.group("Run")
 
 
+@settings.documented
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class FederatedConfig:
-    """One federated run. The flags of experiments/federated.py document each field.
+    """One federated run.
 
     A field that is None was not given; `complete` fills it in if the other choices leave it a
     meaning. Giving one that has none is an error.
     """
 
-    dataset: str = "mnist"
-    data_dir: str | None = None
-    scaling: str | None = None
-    partition: str = "iid"
-    num_clients: int | None = None
-    model: str = "2nn"
-
-    algorithm: str = "fedavg"
-    rounds: int = 100
-    clients_per_round: float = 10
-    sampler: str | None = None
-    weighting: str | None = None
-    batch_size: int = 20
-    client_epochs: int | None = None
-    client_optimizer: str | None = None
-    client_learning_rate: float | None = None
-    client_momentum: float | None = None
-    client_schedule: str | None = None
-    proximal_strength: float | None = None
-    server_optimizer: str = "sgd"
-    server_learning_rate: float = 1.0
-    server_momentum: float | None = None
-    server_epsilon: float | None = None
-    server_schedule: str = "constant"
-
-    privacy_unit: str = "none"
-    mechanism: str | None = None
-    clip_norm: float | None = None
-    target_epsilon: float | None = None
-    noise_multiplier: float | None = None
-    delta: float | None = None
-    target_quantile: float | None = None
-    clip_learning_rate: float | None = None
-    factorization: str | None = None
-    bands: int | None = None
-    separation: int | None = None
-    release_train_metrics: bool | None = None
-
-    audit_canaries: int = 0
-    eval_every: int = 1
-    target_accuracy: float | None = None
-    checkpoint_every: int | None = None
-    plot_partition: bool | None = None
-    seed: int = 0
-    insecure_sampling_seed: int | None = None
-    output_dir: str | None = None
-    resume: bool = False
+    dataset: str = _data(
+        "mnist",
+        f"What to train on: {', '.join(datasets.NAMES)}; or your own as module:function or "
+        "path/to/file.py:function, a function that returns a tfpriv.datasets.Dataset or a pair "
+        "(train, test) of tff.simulation.datasets.ClientData.",
+    )
+    data_dir: str | None = _data(
+        None,
+        "The folder for downloaded data; by default $TFPRIV_DATA_DIR, else tfpriv in the "
+        "user's cache.",
+    )
+    scaling: str | None = _data(
+        None,
+        "How tables (breast_cancer, diabetes, adult) are scaled: public (by constants) or "
+        "standardized (by statistics of the training examples, which no epsilon covers).",
+        choices=scaling.NAMES,
+        shown="public in a private run, else standardized",
+    )
+    partition: str = _data(
+        "iid",
+        "How the training examples are split over clients: iid; shards (sorted by label, two "
+        "shards a client; McMahan et al. 2017); dirichlet:ALPHA (label skew, stronger for "
+        "smaller ALPHA); writers (MNIST's 539 writers); natural (Shakespeare's roles, or the "
+        "clients of your own ClientData).",
+    )
+    num_clients: int | None = _data(
+        None,
+        "The number of clients; for iid, shards and dirichlet. The other partitions know theirs.",
+        shown="100",
+        limit=settings.at_least(1),
+    )
+    model: str = _model(
+        "2nn",
+        f"The Keras model: {', '.join(models.NAMES)}; or your own as module:function or "
+        "path/to/file.py:function, a function (input shape, number of classes) -> model.",
+    )
+    algorithm: str = _training(
+        "fedavg",
+        "fedavg (McMahan et al. 2017); fedsgd (one gradient over all of a client's data); "
+        "fedprox (Li et al. 2020); mimelite (Karimireddy et al. 2021).",
+        choices=ALGORITHMS,
+    )
+    rounds: int = _training(
+        100,
+        "The number of rounds of the whole run.",
+        limit=settings.at_least(1),
+    )
+    clients_per_round: float = _training(
+        10,
+        "The number of clients in a round; under Poisson sampling the expected number.",
+        limit=settings.POSITIVE,
+    )
+    sampler: str | None = _training(
+        None,
+        "How the clients of a round are drawn: poisson (each independently; a round may be "
+        "empty), fixed_size (a random subset, anew each round), shuffled (dealt out in passes"
+        " over all clients), cyclic_poisson (parts of the clients take turns). By default "
+        "poisson with --privacy_unit=client, shuffled with --mechanism=tree, cyclic_poisson "
+        "with --mechanism=banded, else fixed_size.",
+        choices=SAMPLERS,
+    )
+    weighting: str | None = _training(
+        None,
+        "What a client's update weighs in the mean: its number of examples (the default), or "
+        "uniform. Private means are uniform.",
+        choices=WEIGHTINGS,
+        belongs_to=("privacy_unit", ("none",)),
+        otherwise="examples",
+    )
+    batch_size: int = _training(
+        20,
+        "Examples in a local batch; with --privacy_unit=example the expected number.",
+        limit=settings.at_least(1),
+    )
+    client_epochs: int | None = _training(
+        None,
+        "Local passes over a client's examples in a round.",
+        belongs_to=("algorithm", _LOCAL_TRAINING),
+        otherwise=1,
+        limit=settings.at_least(1),
+    )
+    client_optimizer: str | None = _training(
+        None,
+        "The optimizer of local training; for mimelite the base optimizer.",
+        choices=CLIENT_OPTIMIZERS,
+        belongs_to=("algorithm", _LOCAL_TRAINING),
+        otherwise="sgd",
+    )
+    client_learning_rate: float | None = _training(
+        None,
+        "The learning rate of local training.",
+        belongs_to=("algorithm", _LOCAL_TRAINING),
+        otherwise=0.1,
+        limit=settings.POSITIVE,
+    )
+    client_momentum: float | None = _training(
+        None,
+        "The momentum.",
+        belongs_to=("client_optimizer", ("momentum",)),
+        otherwise=0.9,
+        limit=settings.BELOW_1,
+    )
+    client_schedule: str | None = _training(
+        None,
+        "How the client learning rate goes over rounds: constant, linear (to 0), cosine (to "
+        "0), or exponential:FACTOR, multiplied each round.",
+        belongs_to=("algorithm", _LOCAL_TRAINING),
+        otherwise="constant",
+    )
+    proximal_strength: float | None = _training(
+        None,
+        "The mu of FedProx: mu/2 times the squared distance from the round's model is added to "
+        "the local loss.",
+        belongs_to=("algorithm", ("fedprox",)),
+        otherwise=0.1,
+        limit=settings.NOT_NEGATIVE,
+    )
+    server_optimizer: str = _training(
+        "sgd",
+        "What applies the mean update: sgd, momentum, or an adaptive one (Reddi et al. 2021).",
+        choices=SERVER_OPTIMIZERS,
+    )
+    server_learning_rate: float = _training(
+        1.0,
+        "The learning rate of the server.",
+        limit=settings.POSITIVE,
+    )
+    server_momentum: float | None = _training(
+        None,
+        "The momentum.",
+        belongs_to=("server_optimizer", ("momentum",)),
+        otherwise=0.9,
+        limit=settings.BELOW_1,
+    )
+    server_epsilon: float | None = _training(
+        None,
+        "Degree of adaptivity (tau of Reddi et al. 2021) of adam, yogi and adagrad.",
+        belongs_to=("server_optimizer", _ADAPTIVE_SERVERS),
+        otherwise=1e-3,
+        limit=settings.POSITIVE,
+    )
+    server_schedule: str = _training(
+        "constant",
+        "How the server learning rate goes over rounds; as --client_schedule.",
+    )
+    privacy_unit: str = _privacy(
+        "none",
+        "What differential privacy protects: none; client (all of one client's data; noise on"
+        " the server's sum); example (each example of a client; DP-SGD inside each client, "
+        "and an epsilon for each).",
+        choices=PRIVACY_UNITS,
+    )
+    mechanism: str | None = _privacy(
+        None,
+        "gaussian (fixed clip); adaptive (the clip follows a quantile; Andrew et al. 2021); "
+        "tree (DP-FTRL; Kairouz et al. 2021); banded (BandMF, noise correlated over rounds; "
+        "Choquette-Choo et al. 2023).",
+        choices=MECHANISMS,
+        belongs_to=("privacy_unit", ("client", "example")),
+        otherwise="gaussian",
+    )
+    clip_norm: float | None = _privacy(
+        None,
+        "The L2 bound on one client's update, or on one example's gradient; the first one "
+        "with --mechanism=adaptive.",
+        belongs_to=("privacy_unit", ("client", "example")),
+        otherwise=1.0,
+        limit=settings.POSITIVE,
+    )
+    target_epsilon: float | None = _privacy(
+        None,
+        "Calibrate the noise so that the whole run costs at most this epsilon. Either this or"
+        " --noise_multiplier.",
+        belongs_to=("privacy_unit", ("client", "example")),
+        limit=settings.POSITIVE,
+    )
+    noise_multiplier: float | None = _privacy(
+        None,
+        "Standard deviation of the noise over the clip. 0 clips without noise and is not private.",
+        belongs_to=("privacy_unit", ("client", "example")),
+        limit=settings.NOT_NEGATIVE,
+    )
+    delta: float | None = _privacy(
+        None,
+        "The probability left over in (epsilon, delta); well below one over the number of members.",
+        belongs_to=("privacy_unit", ("client", "example")),
+        otherwise=1e-5,
+        limit=settings.PROBABILITY,
+    )
+    target_quantile: float | None = _privacy(
+        None,
+        "the share of updates that the clip should leave alone.",
+        belongs_to=("mechanism", ("adaptive",)),
+        otherwise=0.5,
+        limit=settings.BETWEEN_0_AND_1,
+    )
+    clip_learning_rate: float | None = _privacy(
+        None,
+        "the step size of the clip's updates.",
+        belongs_to=("mechanism", ("adaptive",)),
+        otherwise=0.2,
+        limit=settings.NOT_NEGATIVE,
+    )
+    factorization: str | None = _privacy(
+        None,
+        "optimized (the banded strategy matrix with the least error), sqrt (the banded square"
+        " root) or inverse_sqrt (whose inverse is banded, without amplification).",
+        choices=FACTORIZATIONS,
+        belongs_to=("mechanism", ("banded",)),
+        otherwise="optimized",
+    )
+    bands: int | None = _privacy(
+        None,
+        "the number of bands; 1 is gaussian with poisson.",
+        belongs_to=("mechanism", ("banded",)),
+        shown="for --target_epsilon the number with the least expected error, else --separation; "
+        "with inverse_sqrt 16",
+        limit=settings.at_least(1),
+    )
+    separation: int | None = _privacy(
+        None,
+        "the least number of rounds from one of a client's to its next. Less of it means more"
+        " amplification by sampling.",
+        belongs_to=("mechanism", ("banded",)),
+        shown="--bands; with inverse_sqrt a pass",
+        limit=settings.at_least(1),
+    )
+    release_train_metrics: bool | None = _privacy(
+        None,
+        "also report training loss and accuracy, which are sums over clients WITHOUT noise. "
+        "The privacy statement then says that they are not covered.",
+        belongs_to=("privacy_unit", ("client",)),
+        otherwise=False,
+    )
+    audit_canaries: int = _audit(
+        0,
+        "Add so many canary clients behind the others, each of which sends a random direction"
+        " at the clip's norm (without a clip: of norm 1) in its rounds, and takes part only "
+        "if a coin says so; and keep the models of all evaluations, for "
+        "--attack=canary_clients of experiments/audit.py. They are drawn and accounted for as"
+        " other clients. The coin flips lie beside the run directory, not in it.",
+        limit=settings.at_least(0),
+    )
+    eval_every: int = _output(
+        1,
+        "Evaluate on the test set every so many rounds, and at the end.",
+        limit=settings.at_least(1),
+    )
+    target_accuracy: float | None = _output(
+        None,
+        "Stop when the test accuracy reaches this; summary.json then has rounds_to_target.",
+        limit=settings.BETWEEN_0_AND_1,
+    )
+    checkpoint_every: int | None = _output(
+        None,
+        "Save a checkpoint every so many rounds. By default 1 under privacy, where a round "
+        "that is lost and run again is paid for twice, else 10.",
+        limit=settings.at_least(1),
+    )
+    plot_partition: bool | None = _output(
+        None,
+        "Draw plots/partition.png, which shows exact numbers of examples and labels; the "
+        "privacy statement then says that it is not covered.",
+        shown="true without privacy, else false",
+    )
+    seed: int = _output(
+        0,
+        "Decides what is public: the partition, the first weights and the order of local "
+        "batches; without privacy also who takes part, which in a private run comes from a "
+        "secret key. The noise never comes from it.",
+        limit=settings.at_least(0),
+    )
+    insecure_sampling_seed: int | None = _privacy(
+        None,
+        "In a private run, draw who takes part from this number instead of a secret key, to "
+        "repeat the draws exactly. The privacy statement then says that epsilon does not hold"
+        " for whoever knows the number. The noise is drawn anew all the same.",
+        belongs_to=("privacy_unit", ("client", "example")),
+        limit=settings.at_least(0),
+    )
+    output_dir: str | None = _output(
+        None,
+        "The run directory; by default runs/federated-<date>-<time>.",
+    )
+    resume: bool = _output(
+        False,
+        "Go on with the run in --output_dir from its last checkpoint, with the flags it was "
+        "started with.",
+    )
 
     @property
     def is_private(self) -> bool:
@@ -151,8 +344,8 @@ class FederatedConfig:
             UserError: if a value is not among the choices or out of range, a field belongs to a
                 choice not made, or the choices do not go together.
         """
-        settings.check_choices(self, _CHOICES)
-        filled = settings.fill_in(self, _BELONGS_TO, _DEFAULTS)
+        settings.check_choices(self)
+        filled = settings.fill_in(self)
         if filled["scaling"] is None:
             filled["scaling"] = scaling.default(is_private=self.claims_privacy)
         if filled["sampler"] is None:
@@ -165,7 +358,7 @@ class FederatedConfig:
         if filled["plot_partition"] is None:
             filled["plot_partition"] = not self.claims_privacy
         config = FederatedConfig(**filled)
-        _check_numbers(config)
+        settings.check_limits(config)
         _check_together(config)
         return config
 
@@ -174,42 +367,6 @@ def _default_sampler(filled):
     if filled["privacy_unit"] != "client":
         return "fixed_size"
     return _SAMPLER_OF.get(filled["mechanism"], "poisson")
-
-
-def _check_numbers(config):
-    settings.check_at_least(
-        config,
-        {
-            "rounds": 1,
-            "num_clients": 1,
-            "batch_size": 1,
-            "client_epochs": 1,
-            "eval_every": 1,
-            "checkpoint_every": 1,
-            "bands": 1,
-            "separation": 1,
-            "audit_canaries": 0,
-            "seed": 0,
-            "insecure_sampling_seed": 0,
-        },
-    )
-    settings.check_positive(
-        config,
-        (
-            "clients_per_round",
-            "client_learning_rate",
-            "server_learning_rate",
-            "server_epsilon",
-            "clip_norm",
-            "target_epsilon",
-        ),
-    )
-    settings.check_not_negative(
-        config, ("proximal_strength", "noise_multiplier", "clip_learning_rate")
-    )
-    settings.check_momentum(config, ("client_momentum", "server_momentum"))
-    settings.check_between(config, ("target_quantile", "target_accuracy"))
-    settings.check_delta(config)
 
 
 def _check_together(config):
