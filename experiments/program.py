@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping
 from absl import flags, logging
 
 from experiments import usage
-from tfpriv import environment, settings
+from tfpriv import environment, errors, settings
 from tfpriv.errors import UserError
 
 INTERRUPTED = 128 + signal.SIGINT
@@ -53,6 +53,7 @@ def run(main: Callable[[], None], *, resumes: bool = False) -> None:
         resumes: Whether it can go on with what was interrupted.
     """
     environment.quiet_tensorflow()
+    errors.speak_of_flags()
     # TFF and Keras log each checkpoint and each model that they write.
     logging.set_verbosity(logging.WARNING)
     # Not app.run: what TensorFlow's test utilities register with it resets TensorFlow's context

@@ -5,8 +5,12 @@ import shutil
 
 import pytest
 
+from tfpriv import errors
 from tfpriv.datasets import download
 from tfpriv.errors import UserError
+
+# As programs do; `test_errors` and `test_library` see what callers of the library do.
+errors.speak_of_flags()
 
 _SECURE = pathlib.Path(__file__).parent / "tfpriv" / "secure"
 _SHARED_DATA = pathlib.Path(__file__).parents[2] / "shared" / "data"

@@ -12,6 +12,9 @@ from collections.abc import Callable, Iterator
 
 from tfpriv.errors import UserError
 
+# What a flag can have; in Python a field may have more.
+_KINDS = (str, int, float, bool)
+
 
 @dataclasses.dataclass(frozen=True)
 class Limit:
@@ -108,7 +111,7 @@ def of(config: type | object) -> Iterator[Setting]:
     for field in dataclasses.fields(cls):
         kind = kinds[field.name]
         if isinstance(kind, types.UnionType):
-            (kind,) = (each for each in typing.get_args(kind) if each is not types.NoneType)
+            kind = next(each for each in typing.get_args(kind) if each in _KINDS)
         more = field.metadata["setting"]
         yield Setting(name=field.name, kind=kind, default=field.default, **more)
 
@@ -121,6 +124,21 @@ def documented(cls: type) -> type:
         lines.append(f"        {setting.name}: {setting.help}{choices}")
     cls.__doc__ = f"{cls.__doc__.rstrip()}\n\n    Attributes:\n" + "\n".join(lines) + "\n    "
     return cls
+
+
+def with_names(config, **named: Callable):
+    """Returns a config in which objects that were given in Python are replaced by their names.
+
+    Args:
+        config: A dataclass.
+        **named: By field, the function that gives the name of what it holds.
+    """
+    names = {
+        field: name_of(getattr(config, field))
+        for field, name_of in named.items()
+        if not isinstance(getattr(config, field), str | None)
+    }
+    return dataclasses.replace(config, **names)
 
 
 def check_choices(config) -> None:

@@ -1,9 +1,14 @@
-"""Loads a function of the user's own, named on the command line, or, if trusted, in a run."""
+"""Functions and objects of the user's own: given in Python, or named by a flag or in a run.
+
+A config holds names alone. A function that is given in Python gets the name of its file, so that
+other processes find it too; one that has none, and any other object, is known to this process only.
+"""
 
 import hashlib
 import importlib
 import importlib.machinery
 import importlib.util
+import itertools
 import pathlib
 import sys
 from collections.abc import Callable
@@ -16,7 +21,46 @@ def is_user_code(name: str) -> bool:
     return ":" in name
 
 
+# Of what has no file.
+_OBJECT = "object"
+
 _LOADED = set()
+_GIVEN: dict[str, Callable] = {}
+
+
+def give(function: Callable, name: str | None = None) -> str:
+    """Returns a name by which `load_function` finds a function in this process.
+
+    Other processes find it too if it stands at the top level of a module that has a file.
+
+    Args:
+        function: What is to be found.
+        name: What to call it if it is no function of a file; its own name if None.
+    """
+    module = sys.modules.get(getattr(function, "__module__", None))
+    own = getattr(function, "__qualname__", "")
+    file = getattr(module, "__file__", None)
+    if name is None and file and own.isidentifier() and module.__name__ != "__main__":
+        found = f"{pathlib.Path(file).resolve()}:{own}"
+    else:
+        stem = f"{_OBJECT}:{name or own}"
+        found = next(
+            candidate
+            for candidate in (stem, *(f"{stem}-{i}" for i in itertools.count(2)))
+            if _GIVEN.get(candidate, function) is function
+        )
+    _GIVEN[found] = function
+    return found
+
+
+def refuse_other_processes(name: str, field: str) -> None:
+    """Raises UserError if a process that this one starts could not load `name`."""
+    if name.startswith(f"{_OBJECT}:"):
+        raise UserError(
+            f"the {field} of the run was given as an object ({name}), which the processes that "
+            "are started here do not have; put its function into a file, and give the function or "
+            "its name, path/to/file.py:function."
+        )
 
 
 def loaded() -> frozenset[str]:
@@ -35,6 +79,8 @@ def allow(name: str, *, is_trusted: bool, where: str) -> None:
     Raises:
         UserError: It is not trusted, or there is no such file.
     """
+    if name in _GIVEN:
+        return
     path = _find(name.rpartition(":")[0])
     if path is None:
         raise UserError(
@@ -77,7 +123,14 @@ def load_function(name: str, flag: str) -> Callable:
         UserError: if the file or module does not exist, cannot be imported, or has no such
             function.
     """
+    if name in _GIVEN:
+        return _GIVEN[name]
     source, _, attribute = name.rpartition(":")
+    if source == _OBJECT:
+        raise UserError(
+            f"{flag}={name} was an object in the process that made this run, and there is none of "
+            "that name in this one; give it again, or name path/to/file.py:function."
+        )
     if not source or not attribute:
         raise UserError(
             f"{flag}={name} is not of the form module:function or path/to/file.py:function; "

@@ -14,7 +14,7 @@ import zipfile
 
 import numpy as np
 
-from tfpriv import datasets, files, runs
+from tfpriv import datasets, files, runs, user_code
 from tfpriv.audit.target import Examples, Target, log_odds, outputs
 from tfpriv.errors import UserError
 from tfpriv.runs import json_files
@@ -88,6 +88,8 @@ def train(
         UserError: if a model cannot be trained; with the end of its log. Also if the folder holds
             models of another run or other examples.
     """
+    for field in ("model", "dataset"):
+        user_code.refuse_other_processes(str(_flags(target)[field]), field)
     is_in = design(models, len(pool), seed)
     arrays = {
         "features": pool.features,

@@ -1,6 +1,7 @@
 """What a central run is told to do, complete and checked."""
 
 import dataclasses
+from collections.abc import Callable
 
 from tfpriv import datasets, models, settings
 from tfpriv.datasets import features, scaling
@@ -38,7 +39,7 @@ class CentralConfig:
     meaning. Giving one that has none is an error.
     """
 
-    dataset: str = _data(
+    dataset: str | Callable | datasets.Dataset = _data(
         "mnist",
         f"What to train on: {', '.join(datasets.NAMES)}; or your own as module:function or "
         "path/to/file.py:function, a function that returns a tfpriv.datasets.Dataset.",
@@ -84,7 +85,7 @@ class CentralConfig:
         "for an audit. The seed decides which, in a private run the secret key.",
         limit=settings.FRACTION,
     )
-    model: str = _model(
+    model: str | Callable = _model(
         "cnn_tutorial",
         f"The Keras model: {', '.join(models.NAMES)}; or your own as module:function or "
         "path/to/file.py:function, a function (input shape, number of classes) -> model.",
@@ -286,6 +287,7 @@ class CentralConfig:
             UserError: if a value is not among the choices or out of range, a field belongs to a
                 choice not made, or the choices do not go together.
         """
+        self = settings.with_names(self, model=models.name_of, dataset=datasets.name_of)
         settings.check_choices(self)
         filled = settings.fill_in(self)
         if filled["scaling"] is None:

@@ -16,6 +16,7 @@ from tfpriv.datasets import (
 )
 from tfpriv.datasets.dataset import CLASSIFICATION, REGRESSION, Dataset, check
 from tfpriv.datasets.features import with_features
+from tfpriv.datasets.own import name_of
 from tfpriv.datasets.partition import Partition, partition
 from tfpriv.datasets.plot import plot_partition
 from tfpriv.datasets.scaling import STANDARDIZED
@@ -31,6 +32,7 @@ __all__ = [
     "canaries",
     "check",
     "load",
+    "name_of",
     "partition",
     "plot_partition",
     "rows",

@@ -1,7 +1,7 @@
 """A user's own data: a function that returns a Dataset or a pair of TFF's ClientData."""
 
 import dataclasses
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -12,6 +12,41 @@ from tfpriv.errors import UserError
 
 _LABEL_KEYS = ("label", "labels", "y")
 _BATCH = 1024
+
+
+def name_of(dataset) -> str:
+    """Returns the name of a data set as configs hold it.
+
+    Args:
+        dataset: A name as `datasets.load` takes it; a Dataset; a pair (train, test) of pairs
+            (features, labels) of arrays, as `tf.keras.datasets` return them, or of ClientData; or
+            a function that returns a Dataset or such a pair.
+
+    Raises:
+        UserError: It is none of these.
+    """
+    if isinstance(dataset, str):
+        return dataset
+    if isinstance(dataset, Dataset):
+        return user_code.give(_Given(dataset), dataset.name)
+    if isinstance(dataset, tuple | list):
+        return user_code.give(_Given(dataset), "arrays")
+    if callable(dataset):
+        return user_code.give(dataset)
+    raise UserError(
+        f"dataset is a {type(dataset).__name__}; give a name, a Dataset, arrays as ((features, "
+        "labels), (features, labels)) of training and test, or a function that returns one."
+    )
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class _Given:
+    """Returns what was given."""
+
+    dataset: object
+
+    def __call__(self):
+        return self.dataset
 
 
 def load(name: str) -> Dataset:
@@ -39,6 +74,8 @@ def load(name: str) -> Dataset:
         )
     if isinstance(result, tuple | list) and len(result) == 2 and all(map(_is_client_data, result)):
         return from_client_data(name, *result)
+    if isinstance(result, tuple | list) and len(result) == 2 and all(map(_is_pair, result)):
+        return from_arrays(name, *result)
     raise UserError(
         f"--dataset={name} returned a {type(result).__name__}; return a tfpriv.datasets.Dataset, "
         "or a pair (train, test) of tff.simulation.datasets.ClientData."
@@ -65,6 +102,10 @@ def from_client_data(name: str, train: Any, test: Any) -> Dataset:
     """
     train_features, train_labels, clients = _gather(name, "train", train)
     test_features, test_labels, _ = _gather(name, "test", test)
+    return _of_arrays(name, train_features, train_labels, clients, test_features, test_labels)
+
+
+def _of_arrays(name, train_features, train_labels, clients, test_features, test_labels):
     if train_labels.dtype.kind in "iub":
         task = CLASSIFICATION
         num_classes = max(2, 1 + max(int(train_labels.max()), int(test_labels.max())))
@@ -86,6 +127,35 @@ def from_client_data(name: str, train: Any, test: Any) -> Dataset:
             "the number of classes and the types of the numbers, which are read from the examples",
         ),
     )
+
+
+def from_arrays(name: str, train: Sequence, test: Sequence) -> Dataset:
+    """Makes a Dataset of pairs (features, labels) of arrays.
+
+    Integer labels make a classification over 0..their largest, real ones a regression. Features of
+    integers wider than a byte stay ids (int32); others become float32 with their values.
+
+    Args:
+        name: The data set's name, also for messages.
+        train: Features [n, ...] and labels [n] or [n, 1].
+        test: Likewise.
+
+    Raises:
+        UserError: They are not numbers.
+    """
+    train, test = (tuple(map(np.asarray, part)) for part in (train, test))
+    return _of_arrays(
+        name,
+        _features(name, train[0]),
+        _labels(name, train[1]),
+        None,
+        _features(name, test[0]),
+        _labels(name, test[1]),
+    )
+
+
+def _is_pair(value):
+    return isinstance(value, tuple | list) and len(value) == 2
 
 
 def _is_client_data(value):

@@ -6,7 +6,7 @@ models in its help; the first use of anything else does.
 
 import importlib
 
-from tfpriv.models.catalog import NAMES, build, rebuild
+from tfpriv.models.catalog import NAMES, build, name_of, rebuild
 
 _HOMES = {
     "FrozenState": "frozen_state",
@@ -26,7 +26,7 @@ _HOMES = {
     "weights_moved": "probing",
 }
 
-__all__ = ["NAMES", "build", "rebuild", *_HOMES]
+__all__ = ["NAMES", "build", "name_of", "rebuild", *_HOMES]
 
 
 def __getattr__(name):

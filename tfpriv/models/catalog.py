@@ -68,7 +68,44 @@ def build(
         inspection.check_type(model, f"--model={name} returned")
         # A subclassed model makes its weights at its first call, which the seed must reach.
         inspection.predict(model, inspection.random_batch(input_shape, input_dtype, 2))
+    if isinstance(builder, _Given):
+        model.set_weights(builder.weights)
     return model
+
+
+def name_of(model) -> str:
+    """Returns the name of a model as configs hold it.
+
+    Args:
+        model: A name as `build` takes it; a function that takes the input shape and the number of
+            classes and returns a Keras model; or a built Keras model, whose layers and weights are
+            then where training starts.
+
+    Raises:
+        UserError: It is none of these.
+    """
+    if isinstance(model, str):
+        return model
+    if hasattr(model, "get_weights") and hasattr(model, "from_config"):
+        return user_code.give(_Given(model), type(model).__name__ if not model.name else model.name)
+    if callable(model):
+        return user_code.give(model)
+    raise UserError(
+        f"model is {model!r}; give one of {', '.join(NAMES)}, a function (input shape, number of "
+        "classes) -> Keras model, a built Keras model, or path/to/file.py:function."
+    )
+
+
+class _Given:
+    """Makes a built model anew, of whatever shape it was."""
+
+    def __init__(self, model):
+        self._config, self._class = model.get_config(), type(model)
+        self.weights = model.get_weights()
+
+    def __call__(self, input_shape, num_classes):
+        del input_shape, num_classes
+        return self._class.from_config(self._config)
 
 
 def rebuild(name, input_shape, num_classes, *, input_dtype="float32"):

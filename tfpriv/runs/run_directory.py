@@ -16,6 +16,18 @@ from tfpriv.runs import json_files, lock, metrics, provenance
 MAY_DIFFER = ("output_dir", "resume", "data_dir")
 
 
+# What a run says of its result.
+_SHOWN = (
+    "test_accuracy",
+    "test_rmse",
+    "secure_accuracy",
+    "secure_rmse",
+    "agreement",
+    "epsilon",
+    "epsilon_lower_bound",
+)
+
+
 class RunDirectory:
     """A directory that holds one run, and the paths and formats of what is in it.
 
@@ -194,6 +206,15 @@ class RunDirectory:
             )
         self.write_config(**{name: json_files.plain(value)})
 
+    def __repr__(self) -> str:
+        """The run's results, for whoever ran it in a notebook or a shell."""
+        what = self.config.get("program", "run")
+        summary = self.summary
+        if summary is None:
+            return f"<{what} in {self.path}: no result yet>"
+        shown = ", ".join(f"{name} {_short(summary[name])}" for name in _SHOWN if name in summary)
+        return f"<{what} in {self.path}: {shown or 'done'}>"
+
     @property
     def metrics(self) -> metrics.MetricsWriter:
         """The writer of metrics.csv and of TensorBoard's events.
@@ -211,6 +232,18 @@ class RunDirectory:
     def read_metrics(self) -> dict[str, list]:
         """Returns the columns of metrics.csv; see `metrics.read_metrics`."""
         return metrics.read_metrics(self.path / metrics.FILE_NAME)
+
+    def frame(self):
+        """Returns metrics.csv as a pandas.DataFrame, a row each round, step or evaluation."""
+        import pandas as pd
+
+        return pd.DataFrame(self.read_metrics())
+
+    @property
+    def statement(self) -> str | None:
+        """The privacy statement in words; None before it is written."""
+        path = self.path / "privacy.txt"
+        return path.read_text(encoding="utf-8") if path.exists() else None
 
     @property
     def checkpoints_path(self) -> pathlib.Path:
@@ -289,6 +322,10 @@ class RunDirectory:
 
     def __exit__(self, *exception) -> None:
         self.close()
+
+
+def _short(value):
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
 
 
 def _absolute(output_dir):

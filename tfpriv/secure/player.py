@@ -11,7 +11,7 @@ import sys
 
 from absl import app, flags
 
-from tfpriv import environment, listening
+from tfpriv import environment, errors, listening
 from tfpriv.errors import UserError
 from tfpriv.secure.parties import addresses
 
@@ -82,6 +82,7 @@ def _say(text):
 def main() -> None:
     """Runs the program: starts a server and waits for SIGTERM or SIGINT."""
     environment.quiet_tensorflow()
+    errors.speak_of_flags()
     flags.DEFINE_string("config", None, "The players file: JSON, name of the party to host:port.")
     flags.DEFINE_string("name", None, f"Which party this is: {', '.join(addresses.SERVERS)}.")
     flags.DEFINE_boolean(

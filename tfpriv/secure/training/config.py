@@ -1,6 +1,7 @@
 """What a secure training run is told to do, complete and checked; imports no TensorFlow."""
 
 import dataclasses
+from collections.abc import Callable
 
 from tfpriv import datasets, models, settings
 from tfpriv.datasets import scaling
@@ -30,7 +31,7 @@ class SecureTrainingConfig:
     meaning. Giving one that has none is an error.
     """
 
-    dataset: str = _data(
+    dataset: str | Callable | datasets.Dataset = _data(
         "mnist",
         f"What to train on: {', '.join(datasets.NAMES)}; or your own as module:function or "
         "path/to/file.py:function, a function that returns a tfpriv.datasets.Dataset. Text is not "
@@ -56,7 +57,7 @@ class SecureTrainingConfig:
         choices=NETWORKS,
         shown="A, without --model",
     )
-    model: str | None = _model(
+    model: str | Callable | None = _model(
         None,
         f"Instead of --network, a Keras model: {', '.join(models.NAMES)}; or your own as "
         "module:function or path/to/file.py:function, a function (input shape, number of classes) "
@@ -193,6 +194,7 @@ class SecureTrainingConfig:
             UserError: if a value is not among the choices or out of range, a field belongs to a
                 choice not made, or the choices do not go together.
         """
+        self = settings.with_names(self, model=models.name_of, dataset=datasets.name_of)
         settings.check_choices(self)
         _check_together(self)
         filled = settings.fill_in(self)
