@@ -186,7 +186,6 @@ def test_sample_that_does_not_fit_ends_the_run_and_is_not_cut(toy, tmp_path):
         ({"dataset": "large"}, "example 5 hold 1000000"),
         ({"dataset": "not_a_number"}, "example 5 hold nan"),
         ({"model": "normalizing"}, "layer norm of the model is a BatchNormalization"),
-        ({"model": "convolutional", "target_epsilon": 1.0}, "has a Conv2D layer"),
         ({"model": None, "network": "B"}, "--network=B reads images of shape"),
         ({"batch_size": 65}, "--batch_size=65 is more than the 64 training examples"),
     ],
