@@ -102,10 +102,12 @@ ifneq ($(filter-out $(dir $(wildcard tfpriv/*/native/*.so)),$(dir $(native))),)
 .venv/installed: FORCE
 endif
 
+# By a path, not a finder: beside a folder named tfpriv, such as a clone, a finder comes too late.
 .venv/installed: .venv/locked setup.cfg setup.py pyproject.toml $(native)
 	$(functions)
 	find_compiler
-	$(pip) install --no-deps --no-build-isolation --editable . >>$(log) 2>&1 </dev/null ||
+	$(pip) install --no-deps --no-build-isolation --config-settings editable_mode=compat \
+	  --editable . >>$(log) 2>&1 </dev/null ||
 	  explain "tfpriv itself could not be installed"
 	touch $@
 

@@ -96,7 +96,9 @@ def test_second_run_installs_nothing(project):
     assert len(calls) == 3
     assert calls[0] == "-m venv .venv"
     assert "--require-hashes --no-deps --only-binary :all: -r requirements.lock" in calls[1]
-    assert calls[2].endswith("--no-deps --no-build-isolation --editable .")
+    assert calls[2].endswith(
+        "--no-build-isolation --config-settings editable_mode=compat --editable ."
+    )
     assert project.make("install") == (0, "", [])
 
 

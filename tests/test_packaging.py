@@ -4,6 +4,7 @@ import ast
 import configparser
 import pathlib
 import re
+import subprocess
 import sys
 from importlib import metadata
 
@@ -80,3 +81,14 @@ def test_every_package_imported_is_declared():
                 if declared.isdisjoint(map(canonicalize_name, providers.get(top, []))):
                     undeclared.add(f"{path.relative_to(ROOT)}: {top}")
     assert undeclared == set()
+
+
+def test_a_script_beside_a_folder_named_tfpriv_gets_the_library(tmp_path):
+    """A clone, for instance; it would be an empty namespace package."""
+    (tmp_path / "tfpriv").mkdir()
+    script = tmp_path / "script.py"
+    script.write_text("import tfpriv.runs\nprint(tfpriv.__version__, tfpriv.runs.RunDirectory)\n")
+    done = subprocess.run(
+        [sys.executable, str(script)], capture_output=True, text=True, check=False, cwd=tmp_path
+    )
+    assert done.stdout.startswith(f"{tfpriv.__version__} <class"), done.stderr

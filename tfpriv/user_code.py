@@ -46,7 +46,7 @@ def give(function: Callable, name: str | None = None) -> str:
         stem = f"{_OBJECT}:{name or own}"
         found = next(
             candidate
-            for candidate in (stem, *(f"{stem}-{i}" for i in itertools.count(2)))
+            for candidate in itertools.chain([stem], (f"{stem}-{i}" for i in itertools.count(2)))
             if _GIVEN.get(candidate, function) is function
         )
     _GIVEN[found] = function

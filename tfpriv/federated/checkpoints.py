@@ -1,6 +1,7 @@
 """Checkpoints of a run, by tff.program's state manager."""
 
 import asyncio
+import concurrent.futures
 import pathlib
 
 import tensorflow_federated as tff
@@ -23,7 +24,7 @@ class Checkpoints:
 
     def save(self, state, rounds_done: int) -> None:
         """Saves the state after `rounds_done` rounds."""
-        asyncio.run(self._manager.save(state, rounds_done))
+        _wait_for(self._manager.save(state, rounds_done))
 
     def latest(self, structure) -> tuple[object, int]:
         """Returns the last state and how many rounds were done; (None, 0) without one.
@@ -35,7 +36,7 @@ class Checkpoints:
             UserError: if the last checkpoint cannot be read.
         """
         try:
-            state, rounds_done = asyncio.run(self._manager.load_latest(structure))
+            state, rounds_done = _wait_for(self._manager.load_latest(structure))
         except Exception as error:
             raise UserError(
                 f"the last checkpoint in {self._path} is damaged ({type(error).__name__}: "
@@ -43,3 +44,13 @@ class Checkpoints:
                 f"folder {_PREFIX}* in it to go on from the one before."
             ) from error
         return state, rounds_done
+
+
+def _wait_for(coroutine):
+    """Returns what a coroutine returns; a notebook's thread has a loop of its own that runs."""
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        return asyncio.run(coroutine)
+    with concurrent.futures.ThreadPoolExecutor(1) as pool:
+        return pool.submit(asyncio.run, coroutine).result()
