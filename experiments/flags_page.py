@@ -57,12 +57,15 @@ def _groups(config):
 
 def _row(setting):
     values = ", ".join(setting.choices) if setting.choices else _KINDS[setting.kind]
+    values += ", or your own" if setting.own else ""
     default = setting.default
     if default is None:
         default = setting.shown if setting.otherwise is None else setting.otherwise
     text = setting.text
     if text.split()[0] not in (setting.choices or ()):
         text = text[0].upper() + text[1:]
+    if setting.own:
+        text += f" Your own is {setting.own}."
     if setting.belongs_to:
         decider, deciding = setting.belongs_to
         text = f"With `--{decider}={' or '.join(deciding)}`. {text}"

@@ -23,7 +23,7 @@ def define_flags(config_class: type) -> None:
     """Defines a flag for each setting of a config class, with the field's default."""
     for setting in settings.of(config_class):
         usage.note_group(setting.name, setting.group)
-        if setting.choices:
+        if setting.choices and not setting.own:
             flags.DEFINE_enum(setting.name, setting.default, setting.choices, setting.help)
         else:
             define = {

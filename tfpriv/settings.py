@@ -10,6 +10,7 @@ import types
 import typing
 from collections.abc import Callable, Iterator
 
+from tfpriv import user_code
 from tfpriv.errors import UserError
 
 # What a flag can have; in Python a field may have more.
@@ -58,6 +59,8 @@ class Setting:
         group: Under which heading the help has it.
         text: What it is, as the help says it.
         choices: The values that it may have; None if there are others.
+        own: What a function of the user's own must be, which may be named in the place of a choice
+            as module:function or path/to/file.py:function; None if none may.
         belongs_to: The setting that decides whether it has a meaning, and the values of that one
             under which it has; None if it always has.
         otherwise: What is taken where it has a meaning and was not given.
@@ -71,6 +74,7 @@ class Setting:
     group: str
     text: str
     choices: tuple[str, ...] | None = None
+    own: str | None = None
     belongs_to: tuple[str, tuple[str, ...]] | None = None
     otherwise: object = None
     shown: str | None = None
@@ -80,6 +84,8 @@ class Setting:
     def help(self) -> str:
         """The text with what it belongs to before it, and what is taken by default after it."""
         text = self.text
+        if self.own:
+            text += f" Or your own, as module:function or path/to/file.py:function: {self.own}."
         if self.belongs_to:
             decider, values = self.belongs_to
             start = text[0] if text[1:2].isupper() else text[0].lower()
@@ -133,6 +139,7 @@ def with_names(config, **named: Callable):
         config: A dataclass.
         **named: By field, the function that gives the name of what it holds.
     """
+    named |= {setting.name: user_code.give for setting in of(config) if setting.own}
     names = {
         field: name_of(getattr(config, field))
         for field, name_of in named.items()
@@ -145,11 +152,15 @@ def check_choices(config) -> None:
     """Raises UserError if a field, unless None, is not among its choices."""
     for setting in of(config):
         value = getattr(config, setting.name)
-        if setting.choices and value is not None and value not in setting.choices:
-            raise UserError(
-                f"--{setting.name}={value} is not known; choose one of "
-                f"{', '.join(setting.choices)}."
-            )
+        if not setting.choices or value is None or value in setting.choices:
+            continue
+        if setting.own and user_code.is_user_code(value):
+            continue
+        own = f", or {setting.own} as path/to/file.py:function" if setting.own else ""
+        raise UserError(
+            f"--{setting.name}={value} is not known; choose one of {', '.join(setting.choices)}"
+            f"{own}."
+        )
 
 
 def check_limits(config) -> None:

@@ -1,10 +1,20 @@
 """What a trained model leaks: attacks on runs, and what they prove about a claimed epsilon."""
 
+import importlib
+
 from tfpriv import runs
 from tfpriv.audit.config import AuditConfig
 from tfpriv.runs import json_files
 
-__all__ = ["AuditConfig", "as_text", "run"]
+_HOMES = {"Examples": "target", "Finding": "report", "Target": "target", "losses": "target"}
+
+__all__ = ["AuditConfig", "as_text", "run", *_HOMES]
+
+
+def __getattr__(name):
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(importlib.import_module(f"{__name__}.{_HOMES[name]}"), name)
 
 
 def run(config: AuditConfig) -> tuple[runs.RunDirectory, bool]:

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 import tensorflow as tf
 
-from tfpriv import runs
+from tfpriv import runs, user_code
 from tfpriv.audit import canary_clients, lira, membership, one_run, report, secret_sharer
 from tfpriv.audit.config import AuditConfig
 from tfpriv.audit.target import Target
@@ -45,7 +45,7 @@ def audit(config: AuditConfig) -> tuple[runs.RunDirectory, bool]:
         data=target.run.config["data"],
     )
     with started as run, _leaving_nothing_if_refused(run):
-        finding = _ATTACKS[config.attack](target, config, run)
+        finding = _attack(config.attack)(target, config, run)
         head = {
             "attack": config.attack,
             "run": str(target.run.path),
@@ -54,6 +54,23 @@ def audit(config: AuditConfig) -> tuple[runs.RunDirectory, bool]:
         }
         is_broken = report.write(run, finding, head, target.epsilon)
     return run, is_broken
+
+
+def _attack(name):
+    if not user_code.is_user_code(name):
+        return _ATTACKS[name]
+    function = user_code.load_function(name, "--attack")
+
+    def attack(target, config, run):
+        finding = function(target, config, run)
+        if not isinstance(finding, report.Finding):
+            raise UserError(
+                f"--attack={name} returned a {type(finding).__name__}; return a "
+                "tfpriv.audit.Finding."
+            )
+        return finding
+
+    return attack
 
 
 @contextlib.contextmanager

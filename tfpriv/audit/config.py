@@ -35,6 +35,7 @@ class AuditConfig:
         "random-direction clients of a federated run; Andrew et al. 2023); secret_sharer "
         "(exposure of planted text; Carlini et al. 2019).",
         choices=ATTACKS,
+        own="a function (target, config, run) -> tfpriv.audit.Finding",
     )
     data_dir: str | None = _data(
         None,
@@ -102,6 +103,7 @@ class AuditConfig:
         """
         if not self.run:
             raise UserError("there is nothing to audit; give --run, the directory of a run.")
+        self = settings.with_names(self)
         settings.check_choices(self)
         config = AuditConfig(**settings.fill_in(self))
         settings.check_limits(config)

@@ -187,7 +187,11 @@ def as_text(found: Mapping) -> str:
             exposure = _shown(result["median_exposure"], "{:.2f}")
             lines.append(f"planted {result['repetitions']} times: median exposure {exposure} bits")
             continue
-        rate = result["tpr_at_fpr_0.01"]
+        rate = result.get("tpr_at_fpr_0.01")
+        if rate is None:  # of an attack that is not ours
+            numbers = {k: v for k, v in result.items() if isinstance(v, int | float)}
+            lines.append(", ".join(f"{name} {value:.4g}" for name, value in numbers.items()))
+            continue
         line = (
             f"{result['attack']}: AUC {_shown(result['auc'], '{:.3f}')}, at 1% false positives "
             f"{_shown(rate, '{:.1%}')} true ones"

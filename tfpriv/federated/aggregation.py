@@ -7,7 +7,9 @@ import numpy as np
 import tensorflow as tf
 import tensorflow_federated as tff
 
-from tfpriv import norms
+from tfpriv import norms, user_code
+from tfpriv.errors import UserError
+from tfpriv.federated.geometric_median import GeometricMedianFactory
 from tfpriv.federated.noise import from_grid, to_grid
 from tfpriv.noise import build_count_noise, build_noise
 from tfpriv.privacy import CLIP_NORMS, AdaptiveGaussian, PrivacyPlan
@@ -16,7 +18,7 @@ _WEIGHT_TYPE = tff.TensorType(np.float32)
 
 
 def build_aggregator(
-    plan: PrivacyPlan | None, update_type: tff.StructType
+    plan: PrivacyPlan | None, update_type: tff.StructType, aggregator: str | None = "mean"
 ) -> tff.templates.AggregationProcess:
     """Returns the aggregation of updates, each multiplied by its weight, and of the weights.
 
@@ -27,13 +29,52 @@ def build_aggregator(
     Args:
         plan: Clip and noise over clients; None for the weighted mean.
         update_type: TFF's type of an update.
+        aggregator: Without a plan: a name of `config.AGGREGATORS`, or of a function of the user's
+            own that returns a factory of tff.aggregators.
 
     Raises:
-        UserError: if the grid of the noise would be too coarse.
+        UserError: The user's function returns something else, or the grid of the noise would be
+            too coarse.
     """
     if plan is None:
-        return _mean_of_weighted(update_type)
+        if aggregator == "mean":
+            return _mean_of_weighted(update_type)
+        return _by_factory(_factory(aggregator), update_type)
     return _private_mean(plan, update_type)
+
+
+def _factory(name):
+    if name == "geometric_median":
+        return GeometricMedianFactory()
+    factory = user_code.load_function(name, "--aggregator")()
+    kinds = tff.aggregators.WeightedAggregationFactory, tff.aggregators.UnweightedAggregationFactory
+    if not isinstance(factory, kinds):
+        raise UserError(
+            f"--aggregator={name} returned a {type(factory).__name__}; return a "
+            "tff.aggregators.WeightedAggregationFactory or UnweightedAggregationFactory."
+        )
+    return factory
+
+
+def _by_factory(factory, update_type):
+    """Returns the aggregation of a factory of TFF's, for updates that come times their weights."""
+    is_weighted = isinstance(factory, tff.aggregators.WeightedAggregationFactory)
+    process = factory.create(update_type, *([_WEIGHT_TYPE] if is_weighted else []))
+
+    @tff.tensorflow.computation(update_type, _WEIGHT_TYPE)
+    def divide(update, weight):
+        return tuple(tf.math.divide_no_nan(u, weight) for u in update)
+
+    @tff.federated_computation(
+        process.state_type,
+        tff.FederatedType(update_type, tff.CLIENTS),
+        tff.FederatedType(_WEIGHT_TYPE, tff.CLIENTS),
+    )
+    def aggregate(state, updates, weights):
+        updates = tff.federated_map(divide, (updates, weights))
+        return process.next(state, updates, *([weights] if is_weighted else []))
+
+    return tff.templates.AggregationProcess(process.initialize, aggregate)
 
 
 def clip_norm_of(plan: PrivacyPlan, measurements) -> float:

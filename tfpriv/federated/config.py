@@ -9,6 +9,7 @@ from tfpriv.errors import UserError
 from tfpriv.privacy.mechanisms import FACTORIZATIONS
 
 ALGORITHMS = ("fedavg", "fedsgd", "fedprox", "mimelite")
+AGGREGATORS = ("mean", "geometric_median")
 CLIENT_OPTIMIZERS = ("sgd", "momentum", "adam")
 SERVER_OPTIMIZERS = ("sgd", "momentum", "adam", "yogi", "adagrad")
 WEIGHTINGS = ("examples", "uniform")
@@ -20,6 +21,8 @@ _SAMPLER_OF = {"tree": "shuffled", "banded": "cyclic_poisson"}
 
 _LOCAL_TRAINING = ("fedavg", "fedprox", "mimelite")
 _ADAPTIVE_SERVERS = ("adam", "yogi", "adagrad")
+
+_OPTIMIZER = "a function (learning rate) -> tff.learning.optimizers.Optimizer"
 
 _data = settings.group("Data")
 _model = settings.group("Model")
@@ -107,6 +110,15 @@ class FederatedConfig:
         belongs_to=("privacy_unit", ("none",)),
         otherwise="examples",
     )
+    aggregator: str | Callable | None = _training(
+        None,
+        "How the updates become one: their weighted mean, or the geometric median (Pillutla et al. "
+        "2022), which a minority of bad clients moves little.",
+        choices=AGGREGATORS,
+        own="a function () -> a factory of tff.aggregators whose result is a mean of updates",
+        belongs_to=("privacy_unit", ("none",)),
+        otherwise="mean",
+    )
     batch_size: int = _training(
         20,
         "Examples in a local batch; with --privacy_unit=example the expected number.",
@@ -123,6 +135,7 @@ class FederatedConfig:
         None,
         "The optimizer of local training; for mimelite the base optimizer.",
         choices=CLIENT_OPTIMIZERS,
+        own=_OPTIMIZER,
         belongs_to=("algorithm", _LOCAL_TRAINING),
         otherwise="sgd",
     )
@@ -159,6 +172,7 @@ class FederatedConfig:
         "sgd",
         "What applies the mean update: sgd, momentum, or an adaptive one (Reddi et al. 2021).",
         choices=SERVER_OPTIMIZERS,
+        own=_OPTIMIZER,
     )
     server_learning_rate: float = _training(
         1.0,

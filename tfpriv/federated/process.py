@@ -49,7 +49,7 @@ def build_process(
         zero_weights,
         tff.learning.templates.build_broadcast_process(model.weights_type),
         work,
-        aggregation.build_aggregator(over_clients, trainable),
+        aggregation.build_aggregator(over_clients, trainable, config.aggregator),
         tff.learning.templates.build_apply_optimizer_finalizer(
             build_server_optimizer(config), model.weights_type
         ),
