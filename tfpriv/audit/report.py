@@ -110,7 +110,7 @@ def bound_of_draw(
     if not target.is_random:
         return {
             "epsilon_lower_bound": None,
-            "no_bound_because": "a test set may differ from the training set otherwise than by "
+            "no_bound_because": "a test set may differ from the training set in more ways than by "
             "chance",
         }
     guessed = guess_pairs(members, others, target.claim, config.confidence, config.seed)

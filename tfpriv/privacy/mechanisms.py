@@ -35,6 +35,10 @@ class Gaussian:
     def __post_init__(self):
         _check(self.clip_norm, self.noise_multiplier)
 
+    def in_words(self, unit: str) -> str:
+        """Returns what was clipped and what noise was added, as the privacy statement says it."""
+        return f"{_clipped(self, unit)} and {_noise(self)} was added to the sum."
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class AdaptiveGaussian:
@@ -77,6 +81,15 @@ class AdaptiveGaussian:
                 f"{2 * self.count_stddev:.4g} can; have more members a step, or a fixed clip."
             )
 
+    def in_words(self, unit: str) -> str:
+        """Returns what was clipped and what noise was added, as the privacy statement says it."""
+        return (
+            f"Each {unit}'s contribution was clipped to a norm that follows the "
+            f"{self.target_quantile:g} quantile, from {self.clip_norm:g}; {_noise(self)} is spent "
+            f"on the sum ({self.value_noise_multiplier:.4g}) and on the count of clipped {unit}s "
+            f"({self.count_stddev:.4g}) together."
+        )
+
     @property
     def value_noise_multiplier(self) -> float:
         """The noise multiplier of the clipped sum alone; larger than z, or 0 where z is 0."""
@@ -105,6 +118,13 @@ class Tree:
 
     def __post_init__(self):
         _check(self.clip_norm, self.noise_multiplier)
+
+    def in_words(self, unit: str) -> str:
+        """Returns what was clipped and what noise was added, as the privacy statement says it."""
+        return (
+            f"{_clipped(self, unit)}; {_noise(self)} went to each node of a tree over the steps, "
+            "started anew with each pass."
+        )
 
     def sensitivity(self, steps: int) -> float:
         """Returns by how much a member in one leaf moves what a tree releases.
@@ -161,6 +181,13 @@ class Banded:
                 "of at least 1."
             )
 
+    def in_words(self, unit: str) -> str:
+        """Returns what was clipped and what noise was added, as the privacy statement says it."""
+        return (
+            f"{_clipped(self, unit)}; {_noise(self)} was correlated over the steps by "
+            f"{_FACTORIZATION_WORDS[self.factorization]} with {self.bands} bands."
+        )
+
     @property
     def is_inverse(self) -> bool:
         """Whether it is the inverse of C that is banded; then no amplification is known."""
@@ -199,6 +226,11 @@ class Banded:
         return factorization.sensitivity(column, separation)
 
 
+_FACTORIZATION_WORDS = {
+    "optimized": "the banded matrix with the least error of prefix sums",
+    "sqrt": "a banded square root",
+    "inverse_sqrt": "a banded inverse square root",
+}
 FACTORIZATIONS = ("optimized", "sqrt", "inverse_sqrt")
 
 # Outside, the squares of float32 gradients would vanish or overflow, and the clip would not hold.
@@ -247,6 +279,14 @@ def build_mechanism(
             count_stddev=_COUNT_STDDEV * members_per_step,
         )
     return Gaussian(**noise)
+
+
+def _clipped(mechanism, unit):
+    return f"Each {unit}'s contribution was clipped to an L2 norm of {mechanism.clip_norm:g}"
+
+
+def _noise(mechanism):
+    return f"Gaussian noise of {mechanism.noise_multiplier:.4g} times the clip"
 
 
 def _check(clip_norm, noise_multiplier):

@@ -95,11 +95,7 @@ class PrivacyPlan:
     @property
     def neighboring_relation(self) -> str:
         """In words, which two populations must be hard to tell apart."""
-        if isinstance(self.sampler, PoissonSampler):
-            return f"add or remove one {self.unit}"
-        if isinstance(self.sampler, FixedSizeSampler):
-            return f"replace one {self.unit} by another"
-        return f"replace one {self.unit} by one that contributes nothing (zero-out)"
+        return self.sampler.neighboring_relation(self.unit)
 
     @property
     def steps_per_pass(self) -> int | None:

@@ -38,6 +38,17 @@ class PoissonSampler:
     def __post_init__(self):
         _check_size(self.population, self.expected_size)
 
+    def neighboring_relation(self, unit: str) -> str:
+        """Returns in words which two populations its accounting tells apart."""
+        return f"add or remove one {unit}"
+
+    def in_words(self, unit: str) -> str:
+        """Returns what happens in a step, as the privacy statement says it."""
+        return (
+            f"each of {self.population} {unit}s took part with probability "
+            f"{self.sampling_probability:.4g}, independently"
+        )
+
     @property
     def sampling_probability(self) -> float:
         """m / N, in (0, 1]."""
@@ -68,6 +79,14 @@ class FixedSizeSampler:
     def __post_init__(self):
         _check_size(self.population, self.size)
 
+    def neighboring_relation(self, unit: str) -> str:
+        """Returns in words which two populations its accounting tells apart."""
+        return f"replace one {unit} by another"
+
+    def in_words(self, unit: str) -> str:
+        """Returns what happens in a step, as the privacy statement says it."""
+        return f"{self.size} of {self.population} {unit}s took part, drawn anew"
+
     @property
     def expected_size(self) -> float:
         """The number of members in a step."""
@@ -97,6 +116,17 @@ class ShuffledSampler:
 
     def __post_init__(self):
         _check_size(self.population, self.size)
+
+    def neighboring_relation(self, unit: str) -> str:
+        """Returns in words which two populations its accounting tells apart."""
+        return f"replace one {unit} by one that contributes nothing (zero-out)"
+
+    def in_words(self, unit: str) -> str:
+        """Returns what happens in a step, as the privacy statement says it."""
+        return (
+            f"{self.size} of {self.population} {unit}s took part, dealt out so that none is seen "
+            "twice in a pass; no amplification is claimed"
+        )
 
     @property
     def expected_size(self) -> float:
@@ -143,6 +173,18 @@ class CyclicPoissonSampler:
                 f"expected {self.expected_size:g} in a step; choose a separation from 1 to "
                 f"{largest}."
             )
+
+    def neighboring_relation(self, unit: str) -> str:
+        """Returns in words which two populations its accounting tells apart."""
+        return f"replace one {unit} by one that contributes nothing (zero-out)"
+
+    def in_words(self, unit: str) -> str:
+        """Returns what happens in a step, as the privacy statement says it."""
+        return (
+            f"one of {self.separation} parts of {self.population} {unit}s had its turn, and each "
+            f"of its {unit}s took part with probability {self.sampling_probability:.4g}, "
+            "independently"
+        )
 
     @property
     def sampling_probability(self) -> float:

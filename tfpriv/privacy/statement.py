@@ -1,10 +1,10 @@
 """The privacy statement: what an epsilon of a run means, for a person and for a program."""
 
+import math
 import textwrap
 from collections.abc import Sequence
 
 from tfpriv import rounding
-from tfpriv.privacy.mechanisms import AdaptiveGaussian, Banded, Tree
 from tfpriv.privacy.plan import PrivacyPlan
 
 NOT_COVERED = (
@@ -24,11 +24,6 @@ GRID_NOISE = (
     "its distribution. It is not proved that what float32 rounds before that, in gradients, norms "
     "and sums, moves a contribution by a negligible share of the clip only."
 )
-_FACTORIZATION_WORDS = {
-    "optimized": "the banded matrix with the least error of prefix sums",
-    "sqrt": "a banded square root",
-    "inverse_sqrt": "a banded inverse square root",
-}
 TRAIN_METRICS = "the training metrics, which were added up without noise"
 
 
@@ -123,12 +118,12 @@ def as_text(plan: PrivacyPlan, statement: dict) -> str:
     lines = [
         f"({epsilon}, {statement['delta']:g})-differential privacy for one {unit}, "
         f"by {statement['accountant']}" + _other_accountant(statement),
-        f"It says: whatever is done with {statement['covered']}, the probability of any outcome "
-        f"changes by at most a factor of exp({epsilon}), and a probability of "
-        f"{statement['delta']:g} beside it, between two populations that differ in one {unit} "
-        f"({statement['neighboring_relation']}).",
+        f"It says: take two populations that differ in one {unit} "
+        f"({statement['neighboring_relation']}). Whatever is done with {statement['covered']}, any "
+        f"outcome is at most {_times(epsilon)} times as probable with one of them as with the "
+        f"other, plus a probability of at most {statement['delta']:g}.",
         _sampling(plan, statement),
-        _noise(plan, statement),
+        plan.mechanism.in_words(unit),
     ]
     if plan.release_noise_multiplier is not None:
         lines.append(_release(plan, statement))
@@ -165,6 +160,11 @@ def not_private_text(unit: str) -> str:
     )
 
 
+def _times(epsilon):
+    factor = math.exp(min(float(epsilon), 700.0))
+    return f"exp({epsilon}), or about {factor:.2g}," if factor < 1e4 else f"exp({epsilon})"
+
+
 def _other_accountant(statement):
     if statement["accountant"] == "PLD":
         return f" ({rounding.up(statement['epsilon_rdp'])} by RDP)."
@@ -174,59 +174,12 @@ def _other_accountant(statement):
 
 
 def _sampling(plan, statement):
-    sampler, unit = plan.sampler, statement["unit"]
-    if sampler.name == "poisson":
-        how = (
-            f"each of {sampler.population} {unit}s took part with probability "
-            f"{sampler.sampling_probability:.4g}, independently"
-        )
-    elif sampler.name == "cyclic_poisson":
-        how = (
-            f"one of {sampler.separation} parts of {sampler.population} {unit}s had its turn, and "
-            f"each of its {unit}s took part with probability {sampler.sampling_probability:.4g}, "
-            "independently" + _unamplified(plan)
-        )
-    elif sampler.name == "fixed_size":
-        how = f"{sampler.size} of {sampler.population} {unit}s took part, drawn anew"
-    else:
-        how = (
-            f"{sampler.size} of {sampler.population} {unit}s took part, dealt out so that none is "
-            "seen twice in a pass; no amplification is claimed"
-        )
+    how = plan.sampler.in_words(statement["unit"])
+    if plan.sampler.name == "cyclic_poisson" and (
+        plan.mechanism.is_inverse or plan.sampler.sampling_probability == 1
+    ):
+        how += "; no amplification is claimed"  # although the draw is random, or is none
     return f"In each of {statement['steps']} steps {how}."
-
-
-def _unamplified(plan):
-    """Returns what is to be added where a draw is random and yet no amplification is claimed."""
-    certain = plan.mechanism.is_inverse or plan.sampler.sampling_probability == 1
-    return "; no amplification is claimed" if certain else ""
-
-
-def _noise(plan, statement):
-    mechanism, unit = plan.mechanism, statement["unit"]
-    noise = f"Gaussian noise of {mechanism.noise_multiplier:.4g} times the clip"
-    if isinstance(mechanism, Tree):
-        return (
-            f"Each {unit}'s contribution was clipped to an L2 norm of {mechanism.clip_norm:g}; "
-            f"{noise} went to each node of a tree over the steps, started anew with each pass."
-        )
-    if isinstance(mechanism, Banded):
-        how = _FACTORIZATION_WORDS[mechanism.factorization]
-        return (
-            f"Each {unit}'s contribution was clipped to an L2 norm of {mechanism.clip_norm:g}; "
-            f"{noise} was correlated over the steps by {how} with {mechanism.bands} bands."
-        )
-    if isinstance(mechanism, AdaptiveGaussian):
-        return (
-            f"Each {unit}'s contribution was clipped to a norm that follows the "
-            f"{mechanism.target_quantile:g} quantile, from {mechanism.clip_norm:g}; {noise} is "
-            f"spent on the sum ({mechanism.value_noise_multiplier:.4g}) and on the count of "
-            f"clipped {unit}s ({mechanism.count_stddev:.4g}) together."
-        )
-    return (
-        f"Each {unit}'s contribution was clipped to an L2 norm of {mechanism.clip_norm:g} and "
-        f"{noise} was added to the sum."
-    )
 
 
 def _release(plan, statement):
