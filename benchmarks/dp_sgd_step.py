@@ -3,7 +3,7 @@
   python -m benchmarks.dp_sgd_step
   python -m benchmarks.dp_sgd_step --update_dp_sgd
 
-The second writes the results file's table into the README. Opacus takes part where `make opacus`
+The second writes the results file's table into the docs. Opacus takes part where `make opacus`
 has built its environment.
 
 Every contender runs in a process of its own on one core and one thread. For each model they take
@@ -61,7 +61,9 @@ _SMALL_BATCHES = {
 _OPACUS = pathlib.Path("build", "opacus", "bin", "python")
 
 _UPDATE = flags.DEFINE_boolean(
-    "update_dp_sgd", False, "Measure nothing; write the results file's table into README.md."
+    "update_dp_sgd",
+    False,
+    "Measure nothing; write the results file's table into the docs.",
 )
 _STEPS = flags.DEFINE_integer("steps", 21, "Timed steps of each contender.", lower_bound=1)
 _SLOW_STEPS = flags.DEFINE_integer(
@@ -134,7 +136,7 @@ def describe(result: dict) -> str:
 
 
 def table(results: dict) -> str:
-    """Returns the README's table of a results file."""
+    """Returns the page's table of a results file."""
     speed = {(r["model"], r["contender"]): r for r in results["measured"]}
     names = list(dict.fromkeys(r["contender"] for r in results["measured"]))
     lines = [
@@ -177,7 +179,9 @@ def main(_) -> None:
     """Measures, or writes the table."""
     if _UPDATE.value:
         results = json.loads(pathlib.Path(_OUTPUT.value).read_text())
-        files.replace_between("README.md", "<!-- dp-sgd -->", "<!-- /dp-sgd -->", table(results))
+        files.replace_between(
+            "docs/benchmarks.md", "<!-- dp-sgd -->", "<!-- /dp-sgd -->", table(results)
+        )
         return
     results = {**machine.before(), "measured": []}
     for model in MODELS:

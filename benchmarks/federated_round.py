@@ -1,9 +1,9 @@
 """Times a federated round of tfpriv beside stock TFF and beside a plain Keras loop.
 
   python -m benchmarks.federated_round
-  python -m benchmarks.federated_round --update_readme
+  python -m benchmarks.federated_round --update_page
 
-The second writes the results file's figures into the README.
+The second writes the results file's figures into the docs.
 
 Each contender of `benchmarks.contenders` runs in a process of its own on one core. They take turns
 round by round, so that whatever else the machine does hits all alike; medians are compared. The
@@ -52,7 +52,7 @@ AIMS = {("2nn", "stock_tff"): 0.30, ("cnn_mcmahan", "stock_tff"): 0.65}
 _WARM_UP_ROUNDS = 3
 
 _WRITE_TABLE = flags.DEFINE_boolean(
-    "update_readme", False, "Measure nothing; write --output's figures into README.md."
+    "update_page", False, "Measure nothing; write --output's figures into the docs."
 )
 _MODELS = flags.DEFINE_list("models", [*MODELS], "The models: names of tfpriv.models.")
 _CONTENDERS = flags.DEFINE_list("contenders", [*CONTENDERS], "The contenders; ours among them.")
@@ -259,7 +259,7 @@ def _show(model, result):
 
 
 def table(results: dict) -> str:
-    """Returns the README's table of a results file."""
+    """Returns the page's table of a results file."""
     lines = [
         "| model | contender | seconds a round | start to first round, s | ours over it | aim |",
         "| --- | --- | --- | --- | --- | --- |",
@@ -291,7 +291,9 @@ def main(_) -> None:
     """Measures, prints a table a model, and writes the results."""
     if _WRITE_TABLE.value:
         results = json.loads(pathlib.Path(_OUTPUT.value).read_text())
-        files.replace_between("README.md", "<!-- speed -->", "<!-- /speed -->", table(results))
+        files.replace_between(
+            "docs/benchmarks.md", "<!-- speed -->", "<!-- /speed -->", table(results)
+        )
         return
     results = {
         **machine.before(),

@@ -63,11 +63,11 @@ def measure_all(jobs: list[dict], path: str) -> dict:
     return results
 
 
-def update_readme(path: str, marker: str, aims: dict) -> None:
-    """Writes a results file's table into the README, between the marker and its end."""
+def update_page(path: str, marker: str, aims: dict) -> None:
+    """Writes a results file's table into the docs, between the marker and its end."""
     results = json.loads(pathlib.Path(path).read_text())
     files.replace_between(
-        "README.md", f"<!-- {marker} -->", f"<!-- /{marker} -->", table(results, aims)
+        "docs/benchmarks.md", f"<!-- {marker} -->", f"<!-- /{marker} -->", table(results, aims)
     )
 
 
@@ -82,7 +82,7 @@ def describe(result: dict) -> str:
 
 
 def table(results: dict, aims: dict) -> str:
-    """Returns the README's table of a results file.
+    """Returns the page's table of a results file.
 
     Args:
         results: The results file.

@@ -3,7 +3,7 @@
   python -m benchmarks.secure_inference
   python -m benchmarks.secure_inference --update_secure_inference
 
-The second measures nothing and writes the results file's figures into the README. All parties run
+The second measures nothing and writes the results file's figures into the docs. All parties run
 in one process; each measurement is a process of its own. tf-encrypted's own ABY3 runs on our
 randomness and bit operations, without which it does not run at all, and without the fused ops.
 
@@ -34,7 +34,9 @@ AIMS = {("2nn", 32): 0.25, ("cnn_mcmahan", 1): 1.2, ("cnn_mcmahan", 32): 16}
 RESULTS = str(pathlib.Path(__file__).parent / "results" / "secure_inference.json")
 
 _UPDATE = flags.DEFINE_boolean(
-    "update_secure_inference", False, "Measure nothing; write --inference_output into README.md."
+    "update_secure_inference",
+    False,
+    "Measure nothing; write --inference_output into the docs.",
 )
 _OUTPUT = flags.DEFINE_string("inference_output", RESULTS, "The file for the results.")
 _QUICK = flags.DEFINE_boolean("inference_quick", False, "Few and small measurements, as a test.")
@@ -79,7 +81,7 @@ def _job(model, batch_size, protocol, engine, cores, repetitions):
 def main(_) -> None:
     """Measures and writes the results, or writes the table."""
     if _UPDATE.value:
-        secure.update_readme(_OUTPUT.value, "secure", AIMS)
+        secure.update_page(_OUTPUT.value, "secure", AIMS)
     else:
         secure.measure_all(jobs(_QUICK.value), _OUTPUT.value)
 

@@ -3,7 +3,7 @@
   python -m benchmarks.secure_training
   python -m benchmarks.secure_training --update_secure_training
 
-The second measures nothing and writes the results file's figures into the README. All parties run
+The second measures nothing and writes the results file's figures into the docs. All parties run
 in one process; each measurement is a process of its own. The networks are those of tf-encrypted's
 table: logistic regression, A (784-128-128-10), D (one convolution), and B and C (two convolutions
 with maxima); SGD with momentum.
@@ -19,7 +19,9 @@ AIMS = {("A", 128): 1.5, ("D", 128): 5}
 RESULTS = str(pathlib.Path(__file__).parent / "results" / "secure_training.json")
 
 _UPDATE = flags.DEFINE_boolean(
-    "update_secure_training", False, "Measure nothing; write --training_output into README.md."
+    "update_secure_training",
+    False,
+    "Measure nothing; write --training_output into the docs.",
 )
 _OUTPUT = flags.DEFINE_string("training_output", RESULTS, "The file for the results.")
 _QUICK = flags.DEFINE_boolean("training_quick", False, "Few and small measurements, as a test.")
@@ -52,7 +54,7 @@ def _job(network, engine, cores, repetitions):
 def main(_) -> None:
     """Measures and writes the results, or writes the table."""
     if _UPDATE.value:
-        secure.update_readme(_OUTPUT.value, "secure training", AIMS)
+        secure.update_page(_OUTPUT.value, "secure training", AIMS)
     else:
         secure.measure_all(jobs(_QUICK.value), _OUTPUT.value)
 
