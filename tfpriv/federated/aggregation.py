@@ -30,14 +30,14 @@ def build_aggregator(
         plan: Clip and noise over clients; None for the weighted mean.
         update_type: TFF's type of an update.
         aggregator: Without a plan: a name of `config.AGGREGATORS`, or of a function of the user's
-            own that returns a factory of tff.aggregators.
+            own that returns a factory of tff.aggregators; the mean if None.
 
     Raises:
         UserError: The user's function returns something else, or the grid of the noise would be
             too coarse.
     """
     if plan is None:
-        if aggregator == "mean":
+        if aggregator in (None, "mean"):  # None under example-level privacy
             return _mean_of_weighted(update_type)
         return _by_factory(_factory(aggregator), update_type)
     return _private_mean(plan, update_type)
