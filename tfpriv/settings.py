@@ -13,6 +13,9 @@ from collections.abc import Callable, Iterator
 from tfpriv import user_code
 from tfpriv.errors import UserError
 
+# Among the values that a setting belongs to: any function of the user's own.
+OWN = "your own"
+
 # What a flag can have; in Python a field may have more.
 _KINDS = (str, int, float, bool)
 
@@ -62,7 +65,7 @@ class Setting:
         own: What a function of the user's own must be, which may be named in the place of a choice
             as module:function or path/to/file.py:function; None if none may.
         belongs_to: The setting that decides whether it has a meaning, and the values of that one
-            under which it has; None if it always has.
+            under which it has, with `OWN` for the user's own; None if it always has.
         otherwise: What is taken where it has a meaning and was not given.
         shown: In words, what is taken where it was not given and `otherwise` is None.
         limit: What a number must be.
@@ -183,10 +186,13 @@ def fill_in(config) -> dict:
         if setting.belongs_to is None:
             continue
         name, (decider, values) = setting.name, setting.belongs_to
-        has_meaning = filled[decider] in values
+        decided = filled[decider]
+        has_meaning = decided in values
+        if OWN in values and isinstance(decided, str):
+            has_meaning |= user_code.is_user_code(decided)
         if filled[name] is not None and not has_meaning:
             raise UserError(
-                f"--{name}={filled[name]} has no meaning with --{decider}={filled[decider]}; "
+                f"--{name}={filled[name]} has no meaning with --{decider}={decided}; "
                 f"leave it out, or choose --{decider}={' or '.join(values)}."
             )
         if filled[name] is None and has_meaning:

@@ -1,15 +1,21 @@
 """Functions and objects of the user's own: given in Python, or named by a flag or in a run.
 
-A config holds names alone. A function that is given in Python gets the name of its file, so that
-other processes find it too; one that has none, and any other object, is known to this process only.
+A config holds names alone: `module:function` or `path/to/file.py:function`, with settings behind
+it if the function takes some: `path/to/file.py:function,alpha=0.1,steps=3`. A function that is
+given in Python gets the name of its file, so that other processes find it too; one that has none,
+and any other object, is known to this process only.
 """
 
+import ast
+import functools
 import hashlib
 import importlib
 import importlib.machinery
 import importlib.util
+import inspect
 import itertools
 import pathlib
+import re
 import sys
 from collections.abc import Callable
 
@@ -24,6 +30,8 @@ def is_user_code(name: str) -> bool:
 # Of what has no file.
 _OBJECT = "object"
 
+_FORM = re.compile(r"(.+?):([A-Za-z_]\w*)((?:,\w+=[^,]*)*)", re.DOTALL)
+
 _LOADED = set()
 _GIVEN: dict[str, Callable] = {}
 
@@ -37,6 +45,10 @@ def give(function: Callable, name: str | None = None) -> str:
         function: What is to be found.
         name: What to call it if it is no function of a file; its own name if None.
     """
+    if isinstance(function, functools.partial) and name is None:
+        with_settings = _name_of_partial(function)
+        if with_settings is not None:
+            return with_settings
     module = sys.modules.get(getattr(function, "__module__", None))
     own = getattr(function, "__qualname__", "")
     file = getattr(module, "__file__", None)
@@ -51,6 +63,33 @@ def give(function: Callable, name: str | None = None) -> str:
         )
     _GIVEN[found] = function
     return found
+
+
+def _name_of_partial(function):
+    """Returns the name of a function of a file with its settings; None if it cannot be told."""
+    base = give(function.func)
+    words = [f"{name}={value!r}" for name, value in function.keywords.items()]
+    written = ",".join([base, *words])
+    if base.startswith(f"{_OBJECT}:") or function.args or _split(written) is None:
+        return None
+    return written if _split(written)[2] == function.keywords else None
+
+
+def _split(name):
+    """Returns source, function and settings of a name; None if it has another form."""
+    form = _FORM.fullmatch(name)
+    if form is None:
+        return None
+    source, function, settings = form.groups()
+    pairs = (setting.split("=", 1) for setting in settings.split(",")[1:])
+    return source, function, {key: _literal(value) for key, value in pairs}
+
+
+def _literal(text):
+    try:
+        return ast.literal_eval(text)
+    except (SyntaxError, ValueError):
+        return text
 
 
 def refuse_other_processes(name: str, field: str) -> None:
@@ -81,7 +120,8 @@ def allow(name: str, *, is_trusted: bool, where: str) -> None:
     """
     if name in _GIVEN:
         return
-    path = _find(name.rpartition(":")[0])
+    source, _, _ = _split(name) or (name, "", {})
+    path = _find(source)
     if path is None:
         raise UserError(
             f"{where} names {name}, and there is no such file or module here; get the code that "
@@ -116,7 +156,7 @@ def load_function(name: str, flag: str) -> Callable:
     """Returns the function that `name` stands for.
 
     Args:
-        name: `package.module:function` or `path/to/file.py:function`.
+        name: `package.module:function` or `path/to/file.py:function`, and perhaps settings.
         flag: The flag that it came from, for messages; for example `--model`.
 
     Raises:
@@ -125,16 +165,16 @@ def load_function(name: str, flag: str) -> Callable:
     """
     if name in _GIVEN:
         return _GIVEN[name]
-    source, _, attribute = name.rpartition(":")
-    if source == _OBJECT:
+    source, attribute, settings = _split(name) or ("", "", {})
+    if name.startswith(f"{_OBJECT}:"):
         raise UserError(
             f"{flag}={name} was an object in the process that made this run, and there is none of "
             "that name in this one; give it again, or name path/to/file.py:function."
         )
-    if not source or not attribute:
+    if not source:
         raise UserError(
-            f"{flag}={name} is not of the form module:function or path/to/file.py:function; "
-            "name both the source and the function."
+            f"{flag}={name} is not of the form module:function or path/to/file.py:function, with "
+            "settings behind it as ,name=value; name both the source and the function."
         )
     if source.endswith(".py") or "/" in source:
         module = _load_file(source, name, flag)
@@ -146,7 +186,19 @@ def load_function(name: str, flag: str) -> Callable:
         raise UserError(
             f"{flag}={name}: {source} has no function {attribute!r}; define it or correct the name."
         )
-    return function
+    return _with_settings(function, settings, name, flag) if settings else function
+
+
+def _with_settings(function, settings, name, flag):
+    taken = inspect.signature(function).parameters.values()
+    names = [parameter.name for parameter in taken]
+    unknown = set(settings) - set(names)
+    if unknown and all(parameter.kind != parameter.VAR_KEYWORD for parameter in taken):
+        raise UserError(
+            f"{flag}={name}: the function has no argument {min(unknown)!r}; it has "
+            f"{', '.join(names) or 'none'}."
+        )
+    return functools.partial(function, **settings)
 
 
 def _load_file(source, name, flag):
@@ -194,3 +246,23 @@ def _import_module(source, name, flag):
         ) from error
     finally:
         sys.path.remove("")
+
+
+def call(name: str, flag: str, kind: type | tuple[type, ...], /, **known: object) -> object:
+    """Returns what a function of the user's own makes of what it is given.
+
+    Args:
+        name: As for `load_function`.
+        flag: As for `load_function`.
+        kind: What the result must be an instance of.
+        **known: The function's arguments.
+
+    Raises:
+        UserError: as `load_function`; or the result is something else.
+    """
+    result = load_function(name, flag)(**known)
+    if not isinstance(result, kind):
+        kinds = kind if isinstance(kind, tuple) else (kind,)
+        wanted = " or ".join(f"{each.__module__}.{each.__qualname__}" for each in kinds)
+        raise UserError(f"{flag}={name} returned a {type(result).__name__}; return a {wanted}.")
+    return result

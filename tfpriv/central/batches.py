@@ -3,7 +3,6 @@
 import math
 
 import numpy as np
-from scipy import stats
 
 from tfpriv.privacy import Sampler
 
@@ -35,7 +34,7 @@ class Batches:
             accumulate_steps: In how many chunks a step is taken.
             largest: No chunk may be wider; None for no limit.
         """
-        self.capacity = _capacity(sampler, steps)
+        self.capacity = sampler.largest_size(_OVERFLOW_PROBABILITY / steps)
         self._granule = max(1, round(math.sqrt(self.capacity / accumulate_steps) / 2))
         width = self._rounded(math.ceil(self.capacity / accumulate_steps))
         self.width = width if largest is None else min(width, largest)
@@ -71,16 +70,3 @@ def rows_of(values: np.ndarray, chunk: np.ndarray) -> np.ndarray:
     rows = np.zeros((len(chunk), *values.shape[1:]), values.dtype)
     rows[: len(members)] = values[members]
     return rows
-
-
-def _capacity(sampler, steps):
-    if sampler.name == "shuffled":
-        return sampler.size
-    if sampler.name == "cyclic_poisson":
-        # The largest part; the rest of the population cannot take part.
-        population = -(-sampler.population // sampler.separation)
-    else:
-        population = sampler.population
-    probability = min(1.0, sampler.sampling_probability)
-    largest = stats.binom.isf(_OVERFLOW_PROBABILITY / steps, population, probability)
-    return max(1, int(largest))

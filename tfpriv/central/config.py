@@ -7,20 +7,18 @@ from tfpriv import datasets, models, settings
 from tfpriv.datasets import features, scaling
 from tfpriv.datasets.canaries import KINDS as CANARIES
 from tfpriv.errors import UserError
-from tfpriv.privacy.mechanisms import FACTORIZATIONS
+from tfpriv.privacy import mechanisms, sampling
 
 FEATURES = (*features.NAMES, "dp_pca")
 OPTIMIZERS = ("sgd", "momentum", "adam", "adagrad")
-MECHANISMS = ("dpsgd", "tree", "banded", "none")
+# dpsgd is gaussian, or adaptive, as --clipping says.
+_PRIVATE = ("dpsgd", *(n for n in mechanisms.NAMES if n not in ("gaussian", "adaptive")))
+MECHANISMS = (*_PRIVATE, "none")
 CLIPPINGS = ("fixed", "adaptive", "per_layer")
 SAMPLERS = ("poisson", "shuffled", "cyclic_poisson")
 
-_PRIVATE = ("dpsgd", "tree", "banded")
-
 # Keras' own, but for SGD, whose 0.01 is too little for clipped gradients.
 _LEARNING_RATES = {"sgd": 0.25, "momentum": 0.05, "adam": 0.001, "adagrad": 0.05}
-
-_SAMPLER_OF = {"tree": "shuffled", "banded": "cyclic_poisson"}
 
 _data = settings.group("Data")
 _model = settings.group("Model")
@@ -131,19 +129,21 @@ class CentralConfig:
         "result; not with --mechanism=none.",
         limit=settings.at_least(1),
     )
-    mechanism: str = _privacy(
+    mechanism: str | Callable = _privacy(
         "dpsgd",
         "dpsgd (independent noise; Abadi et al. 2016); tree (DP-FTRL, a tree for each pass; "
         "Kairouz et al. 2021); banded (BandMF: correlated noise by a banded factorization, "
         "with amplification by sampling; Choquette-Choo et al. 2023); none (not private).",
         choices=MECHANISMS,
+        own=mechanisms.OWN,
     )
-    sampler: str | None = _training(
+    sampler: str | Callable | None = _training(
         None,
         "How a step's examples are drawn: poisson (each independently; a step may be empty), "
         "shuffled (dealt out in passes, without amplification), cyclic_poisson (parts of the "
         "data take turns). By default poisson, for tree shuffled, for banded cyclic_poisson.",
         choices=SAMPLERS,
+        own=sampling.OWN,
     )
     clipping: str | None = _privacy(
         None,
@@ -157,7 +157,7 @@ class CentralConfig:
     clip_norm: float | None = _privacy(
         None,
         "The L2 bound on one example's gradient; the first one with --clipping=adaptive.",
-        belongs_to=("mechanism", _PRIVATE),
+        belongs_to=("mechanism", (*_PRIVATE, settings.OWN)),
         otherwise=1.0,
         limit=settings.POSITIVE,
     )
@@ -165,20 +165,20 @@ class CentralConfig:
         None,
         "Calibrate the noise so that the whole run costs at most this epsilon. Either this or"
         " --noise_multiplier.",
-        belongs_to=("mechanism", _PRIVATE),
+        belongs_to=("mechanism", (*_PRIVATE, settings.OWN)),
         limit=settings.POSITIVE,
     )
     noise_multiplier: float | None = _privacy(
         None,
         "Standard deviation of the noise over the clip. 0 clips without noise and is not private.",
-        belongs_to=("mechanism", _PRIVATE),
+        belongs_to=("mechanism", (*_PRIVATE, settings.OWN)),
         limit=settings.NOT_NEGATIVE,
     )
     delta: float | None = _privacy(
         None,
         "The probability left over in (epsilon, delta); well below one over the number of "
         "examples.",
-        belongs_to=("mechanism", _PRIVATE),
+        belongs_to=("mechanism", (*_PRIVATE, settings.OWN)),
         otherwise=1e-5,
         limit=settings.PROBABILITY,
     )
@@ -200,7 +200,7 @@ class CentralConfig:
         None,
         "optimized (the banded strategy matrix with the least error), sqrt (the banded square"
         " root) or inverse_sqrt (whose inverse is banded, without amplification).",
-        choices=FACTORIZATIONS,
+        choices=mechanisms.FACTORIZATIONS,
         belongs_to=("mechanism", ("banded",)),
         otherwise="optimized",
     )
@@ -264,7 +264,7 @@ class CentralConfig:
         "In a private run, draw who takes part from this number instead of a secret key, to "
         "repeat the draws exactly. The privacy statement then says that epsilon does not hold"
         " for whoever knows the number. The noise is drawn anew all the same.",
-        belongs_to=("mechanism", _PRIVATE),
+        belongs_to=("mechanism", (*_PRIVATE, settings.OWN)),
         limit=settings.at_least(0),
     )
     output_dir: str | None = _output(
@@ -295,7 +295,7 @@ class CentralConfig:
         if filled["learning_rate"] is None:
             filled["learning_rate"] = _LEARNING_RATES[self.optimizer]
         if filled["sampler"] is None:
-            filled["sampler"] = _SAMPLER_OF.get(self.mechanism, "poisson")
+            filled["sampler"] = mechanisms.sampler_of(self.mechanism) or "poisson"
         if filled["audit_canaries"] and filled["audit_canary_kind"] is None:
             filled["audit_canary_kind"] = CANARIES[0]
         config = CentralConfig(**filled)
@@ -342,7 +342,7 @@ def _check_together(config):
         )
     if config.features == "dp_pca":
         _check_pca(config)
-    wanted = _SAMPLER_OF.get(config.mechanism)
+    wanted = mechanisms.sampler_of(config.mechanism)
     if wanted and config.sampler != wanted:
         raise UserError(
             f"--mechanism={config.mechanism} has no bound for --sampler={config.sampler}; leave it "
@@ -353,10 +353,10 @@ def _check_together(config):
             f"--sampler=cyclic_poisson belongs to --mechanism=banded, not {config.mechanism}; use "
             "poisson or shuffled."
         )
-    if config.sampler == "shuffled" and config.expected_batch_size % 1:
+    if sampling.takes_whole_numbers(config.sampler) and config.expected_batch_size % 1:
         raise UserError(
             f"--expected_batch_size={config.expected_batch_size} must be a whole number with "
-            "--sampler=shuffled; round it or use --sampler=poisson."
+            f"--sampler={config.sampler}; round it or use --sampler=poisson."
         )
 
 

@@ -8,7 +8,7 @@ import tensorflow as tf
 from tfpriv import noise
 from tfpriv.central.clipping import ClippedSum
 from tfpriv.models import Objective
-from tfpriv.privacy import CLIP_NORMS, AdaptiveGaussian, PrivacyPlan
+from tfpriv.privacy import CLIP_NORMS, PrivacyPlan
 
 
 class PrivateStep:
@@ -43,15 +43,15 @@ class PrivateStep:
         self._clipped_sum = clipped_sum
         self._mechanism = mechanism
         self._expected_size = float(plan.sampler.expected_size)
-        self._is_adaptive = isinstance(mechanism, AdaptiveGaussian)
+        self._is_adaptive = mechanism.adapts_clip
         self._noise = self._count_noise = None
         if plan.is_private:
             size = sum(int(np.prod(v.shape)) for v in self._weights)
-            self._noise = noise.build_noise(plan, size)
+            self._noise = plan.build_noise(size)
             # Of the noised mean, over the clip.
             self._width = self._noise.width / self._expected_size
             if self._is_adaptive:
-                self._count_noise = noise.build_count_noise(mechanism)
+                self._count_noise = mechanism.build_count_noise()
         optimizer.build(self._weights)
         self._add_up = tf.function(self._sum, reduce_retracing=True, autograph=False)
         self._apply = tf.function(self._release, autograph=False)

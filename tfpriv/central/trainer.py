@@ -146,12 +146,8 @@ def build_plan(config: CentralConfig, population: int) -> tuple[privacy.PrivacyP
             f"--expected_batch_size={size} is more than the {population} training examples; give "
             f"at most {population}."
         )
-    # How far apart the steps of an example lie is chosen below.
-    is_banded = config.mechanism == "banded"
-    sampler = privacy.build_sampler(
-        config.sampler, population, size, separation=1 if is_banded else None
-    )
-    steps_per_epoch = getattr(sampler, "steps_per_pass", None) or population / size
+    sampler = privacy.build_sampler(config.sampler, population, size)
+    steps_per_epoch = sampler.steps_per_pass or population / size
     steps = max(1, round(config.epochs * steps_per_epoch))
     plan = privacy.PrivacyPlan(
         unit="example",
@@ -160,11 +156,13 @@ def build_plan(config: CentralConfig, population: int) -> tuple[privacy.PrivacyP
         delta=config.delta,
         release_noise_multiplier=config.pca_noise_multiplier,
     )
-    if is_banded:
-        chosen = {"bands": config.bands, "separation": config.separation}
-        plan = privacy.fit_bands(plan, steps, **chosen, target_epsilon=config.target_epsilon)
-    elif config.target_epsilon is not None:
-        plan = plan.calibrate(config.target_epsilon, steps)
+    plan = privacy.fit(
+        plan,
+        steps,
+        target_epsilon=config.target_epsilon,
+        bands=config.bands,
+        separation=config.separation,
+    )
     return plan, steps
 
 

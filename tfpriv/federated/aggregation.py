@@ -11,8 +11,7 @@ from tfpriv import norms, user_code
 from tfpriv.errors import UserError
 from tfpriv.federated.geometric_median import GeometricMedianFactory
 from tfpriv.federated.noise import from_grid, to_grid
-from tfpriv.noise import build_count_noise, build_noise
-from tfpriv.privacy import CLIP_NORMS, AdaptiveGaussian, PrivacyPlan
+from tfpriv.privacy import CLIP_NORMS, PrivacyPlan
 
 _WEIGHT_TYPE = tff.TensorType(np.float32)
 
@@ -79,7 +78,7 @@ def _by_factory(factory, update_type):
 
 def clip_norm_of(plan: PrivacyPlan, measurements) -> float:
     """Returns the clip that the next round will use, from the aggregator's measurements."""
-    if isinstance(plan.mechanism, AdaptiveGaussian):
+    if plan.mechanism.adapts_clip:
         return float(measurements["clip_norm"])
     return plan.mechanism.clip_norm
 
@@ -118,15 +117,15 @@ def _private_mean(plan, update_type):
     add up exactly, in whatever order.
     """
     mechanism, expected = plan.mechanism, float(plan.sampler.expected_size)
-    is_adaptive = isinstance(mechanism, AdaptiveGaussian)
+    is_adaptive = mechanism.adapts_clip
     shapes = [tensor.shape for tensor in update_type]
     sizes = [math.prod(shape) for shape in shapes]
     # Without noise there is no grid: every number goes out as it is.
-    width = build_noise(plan, sum(sizes)).width if plan.is_private else None
+    width = plan.build_noise(sum(sizes)).width if plan.is_private else None
     # A client adds a half or takes it away from the count of those within the clip, in steps.
     count_steps, count_width = 1, 0.5
     if is_adaptive and plan.is_private:
-        count_width = 0.5 * build_count_noise(mechanism).width
+        count_width = 0.5 * mechanism.build_count_noise().width
         count_steps = round(0.5 / count_width)
 
     def scaled(clip_norm):

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from tfpriv import datasets, models, settings
 from tfpriv.datasets import scaling
 from tfpriv.errors import UserError
-from tfpriv.privacy.mechanisms import FACTORIZATIONS
+from tfpriv.privacy import mechanisms, sampling
 
 ALGORITHMS = ("fedavg", "fedsgd", "fedprox", "mimelite")
 AGGREGATORS = ("mean", "geometric_median")
@@ -14,10 +14,6 @@ CLIENT_OPTIMIZERS = ("sgd", "momentum", "adam")
 SERVER_OPTIMIZERS = ("sgd", "momentum", "adam", "yogi", "adagrad")
 WEIGHTINGS = ("examples", "uniform")
 PRIVACY_UNITS = ("none", "client", "example")
-MECHANISMS = ("gaussian", "adaptive", "tree", "banded")
-SAMPLERS = ("poisson", "fixed_size", "shuffled", "cyclic_poisson")
-
-_SAMPLER_OF = {"tree": "shuffled", "banded": "cyclic_poisson"}
 
 _LOCAL_TRAINING = ("fedavg", "fedprox", "mimelite")
 _ADAPTIVE_SERVERS = ("adam", "yogi", "adagrad")
@@ -93,14 +89,15 @@ class FederatedConfig:
         "The number of clients in a round; under Poisson sampling the expected number.",
         limit=settings.POSITIVE,
     )
-    sampler: str | None = _training(
+    sampler: str | Callable | None = _training(
         None,
         "How the clients of a round are drawn: poisson (each independently; a round may be "
         "empty), fixed_size (a random subset, anew each round), shuffled (dealt out in passes"
         " over all clients), cyclic_poisson (parts of the clients take turns). By default "
         "poisson with --privacy_unit=client, shuffled with --mechanism=tree, cyclic_poisson "
         "with --mechanism=banded, else fixed_size.",
-        choices=SAMPLERS,
+        choices=sampling.NAMES,
+        own=sampling.OWN,
     )
     weighting: str | None = _training(
         None,
@@ -204,12 +201,13 @@ class FederatedConfig:
         "and an epsilon for each).",
         choices=PRIVACY_UNITS,
     )
-    mechanism: str | None = _privacy(
+    mechanism: str | Callable | None = _privacy(
         None,
         "gaussian (fixed clip); adaptive (the clip follows a quantile; Andrew et al. 2021); "
         "tree (DP-FTRL; Kairouz et al. 2021); banded (BandMF, noise correlated over rounds; "
         "Choquette-Choo et al. 2023).",
-        choices=MECHANISMS,
+        choices=mechanisms.NAMES,
+        own=mechanisms.OWN,
         belongs_to=("privacy_unit", ("client", "example")),
         otherwise="gaussian",
     )
@@ -259,7 +257,7 @@ class FederatedConfig:
         None,
         "optimized (the banded strategy matrix with the least error), sqrt (the banded square"
         " root) or inverse_sqrt (whose inverse is banded, without amplification).",
-        choices=FACTORIZATIONS,
+        choices=mechanisms.FACTORIZATIONS,
         belongs_to=("mechanism", ("banded",)),
         otherwise="optimized",
     )
@@ -382,7 +380,7 @@ class FederatedConfig:
 def _default_sampler(filled):
     if filled["privacy_unit"] != "client":
         return "fixed_size"
-    return _SAMPLER_OF.get(filled["mechanism"], "poisson")
+    return mechanisms.sampler_of(filled["mechanism"]) or "poisson"
 
 
 def _check_together(config):
@@ -419,7 +417,7 @@ def _check_together(config):
             f"--audit_canaries={config.audit_canaries} adds whole clients, about which "
             "--privacy_unit=example promises nothing; use --privacy_unit=client or none."
         )
-    wanted = _SAMPLER_OF.get(config.mechanism)
+    wanted = mechanisms.sampler_of(config.mechanism)
     if wanted and config.sampler != wanted:
         raise UserError(
             f"--mechanism={config.mechanism} has no bound for --sampler={config.sampler}; use "
@@ -430,8 +428,7 @@ def _check_together(config):
             "--sampler=cyclic_poisson belongs to --mechanism=banded with --privacy_unit=client; "
             "use another sampler."
         )
-    takes_a_mean = config.sampler in ("poisson", "cyclic_poisson")
-    if not takes_a_mean and config.clients_per_round != int(config.clients_per_round):
+    if sampling.takes_whole_numbers(config.sampler) and config.clients_per_round % 1:
         raise UserError(
             f"--clients_per_round={config.clients_per_round} must be a whole number with "
             f"--sampler={config.sampler}; round it or use --sampler=poisson."

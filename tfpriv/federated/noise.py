@@ -12,9 +12,8 @@ from collections.abc import Callable, Sequence
 import numpy as np
 import tensorflow as tf
 
-from tfpriv.noise import build_count_noise, build_noise
 from tfpriv.noise.discrete_gaussian import BASE, LEVELS, table_of
-from tfpriv.privacy import AdaptiveGaussian, PrivacyPlan
+from tfpriv.privacy import PrivacyPlan
 
 
 class NoiseFeed:
@@ -36,9 +35,9 @@ class NoiseFeed:
         """
         self._sources = []
         if plan is not None and plan.unit == "client" and plan.is_private:
-            self._sources = [build_noise(plan, size)]
-            if isinstance(plan.mechanism, AdaptiveGaussian):
-                self._sources.append(build_count_noise(plan.mechanism))
+            self._sources = [plan.build_noise(size)]
+            if plan.mechanism.adapts_clip:
+                self._sources.append(plan.mechanism.build_count_noise())
 
     def into(self, state):
         """Returns a process's state with the noise of its next round, to be run once."""

@@ -246,7 +246,7 @@ class _Session:
         measured = output.metrics["client_work"]
         if measured and measured["examples"]:
             metrics |= self._train_metrics(measured, round_number)
-        if self._plan is not None and self._config.mechanism == "adaptive":
+        if self._plan is not None and self._plan.mechanism.adapts_clip:
             metrics["clip_norm"] = aggregation.clip_norm_of(
                 self._plan, output.metrics["aggregator"]
             )
@@ -291,14 +291,7 @@ def _plan(config, partition, origin):
     """Returns the plan over clients (None without one) and the population that it samples."""
     # A canary that its coin leaves out is drawn as the others are: the accounting is over all.
     drawn_from = partition.num_clients + config.audit_canaries
-    is_banded = config.mechanism == "banded"
-    # How far apart the rounds of a client lie is chosen below.
-    sampler = privacy.build_sampler(
-        config.sampler,
-        drawn_from,
-        config.clients_per_round,
-        separation=1 if is_banded else None,
-    )
+    sampler = privacy.build_sampler(config.sampler, drawn_from, config.clients_per_round)
     if config.privacy_unit != "client":
         silos = None
         if config.privacy_unit == "example":
@@ -309,13 +302,13 @@ def _plan(config, partition, origin):
     plan = privacy.PrivacyPlan(
         unit="client", sampler=sampler, mechanism=_mechanism(config), delta=config.delta
     )
-    if is_banded:
-        chosen = {"bands": config.bands, "separation": config.separation}
-        plan = privacy.fit_bands(
-            plan, config.rounds, **chosen, target_epsilon=config.target_epsilon
-        )
-    elif config.target_epsilon is not None:
-        plan = plan.calibrate(config.target_epsilon, config.rounds)
+    plan = privacy.fit(
+        plan,
+        config.rounds,
+        target_epsilon=config.target_epsilon,
+        bands=config.bands,
+        separation=config.separation,
+    )
     return plan, Population(
         config=config, partition=partition, sampler=plan.sampler, origin=origin, plan=plan
     )

@@ -10,8 +10,6 @@ from tfpriv.noise.mechanisms import (
     IndependentNoise,
     Noise,
     TreeNoise,
-    build_count_noise,
-    build_noise,
 )
 
 __all__ = [
@@ -19,8 +17,6 @@ __all__ = [
     "IndependentNoise",
     "Noise",
     "TreeNoise",
-    "build_count_noise",
-    "build_noise",
     "release",
     "step_width",
 ]

@@ -14,15 +14,16 @@ members changes nothing about the argument. Here z_t is a discrete Gaussian on i
 post-processing of the Gaussian (see `discrete_gaussian`), and `width` pays for the roundings.
 """
 
+import abc
 import math
 from collections.abc import Sequence
 
 import numpy as np
 
 from tfpriv.errors import UserError
+from tfpriv.noise import factorization
 from tfpriv.noise.discrete_gaussian import Sampler
 from tfpriv.noise.grid import step_width
-from tfpriv.privacy import AdaptiveGaussian, Banded, PrivacyPlan, Tree, factorization
 
 # More steps than a run has, for which the arithmetic of banded noise is bounded.
 _MOST_STEPS = 2**18
@@ -30,12 +31,26 @@ _MOST_STEPS = 2**18
 _FLOAT_STEPS = 2.0 ** (31 - 53)
 
 
-class IndependentNoise:
-    """Independent discrete Gaussian noise in each step.
+class Noise(abc.ABC):
+    """The noise of the steps of a run, one vector after the other.
 
     Attributes:
-        width: The width of the grid, as a share of the clip.
+        width: The width of the grid, as a fraction of the clip.
     """
+
+    width: float
+
+    @abc.abstractmethod
+    def next(self) -> np.ndarray:
+        """Returns the noise of the next step in widths of the grid, int64 [size]."""
+
+    @abc.abstractmethod
+    def restart(self) -> None:
+        """Starts anew; no number that was drawn before comes again."""
+
+
+class IndependentNoise(Noise):
+    """Independent discrete Gaussian noise in each step."""
 
     def __init__(self, size: int, noise_multiplier: float):
         """Prepares the noise.
@@ -59,7 +74,7 @@ class IndependentNoise:
         """Does nothing: every step is a fresh start."""
 
 
-class TreeNoise:
+class TreeNoise(Noise):
     """The noise of binary-tree aggregation, as differences between successive prefix sums.
 
     Kairouz et al. 2021 (arXiv 2103.00039), section 3, with the estimates of Honaker 2015: a node's
@@ -71,9 +86,6 @@ class TreeNoise:
 
     with e_k of the nodes that it replaces. All that is fresh in it, the noise of the step's leaf
     and of the nodes above, enters z and nothing else that is released, so z is drawn at once.
-
-    Attributes:
-        width: See `IndependentNoise`.
     """
 
     def __init__(self, size: int, noise_multiplier: float, steps: int):
@@ -99,7 +111,7 @@ class TreeNoise:
         self._nodes = np.zeros([levels, size])
 
     def next(self) -> np.ndarray:
-        """Returns the noise of the next step; see `IndependentNoise`.
+        """Returns the noise of the next step; see `Noise`.
 
         Raises:
             ValueError: if the tree is complete.
@@ -121,15 +133,12 @@ class TreeNoise:
         self._step = 0
 
 
-class BandedNoise:
+class BandedNoise(Noise):
     """C^-1 z for independent z and a lower-triangular Toeplitz matrix C, step by step.
 
     Either C is banded, and a step's noise is solved for from those before, or its inverse is. There
     the rounding of a step is passed on to the next ones as a part of z, so that it moves C times
     the releases in its own row alone.
-
-    Attributes:
-        width: See `IndependentNoise`.
     """
 
     def __init__(
@@ -170,7 +179,7 @@ class BandedNoise:
         self._before = np.zeros([len(rest), size])
 
     def next(self) -> np.ndarray:
-        """Returns the noise of the next step; see `IndependentNoise`.
+        """Returns the noise of the next step; see `Noise`.
 
         Raises:
             UserError: if there were too many steps since the start.
@@ -195,35 +204,3 @@ class BandedNoise:
         """Starts anew; no number that was drawn before comes again."""
         self._step = 0
         self._before[:] = 0
-
-
-Noise = IndependentNoise | TreeNoise | BandedNoise
-
-
-def build_noise(plan: PrivacyPlan, size: int) -> Noise:
-    """Returns the noise on the clipped sum of a private plan's steps, each of `size` numbers.
-
-    Raises:
-        UserError: if the grid would be too coarse.
-    """
-    mechanism = plan.mechanism
-    if isinstance(mechanism, AdaptiveGaussian):
-        return IndependentNoise(size, mechanism.value_noise_multiplier)
-    if isinstance(mechanism, Tree):
-        return TreeNoise(size, mechanism.noise_multiplier, plan.steps_per_pass)
-    if isinstance(mechanism, Banded):
-        return BandedNoise(
-            size,
-            mechanism.noise_multiplier,
-            mechanism.coefficients(),
-            is_inverse=mechanism.is_inverse,
-        )
-    return IndependentNoise(size, mechanism.noise_multiplier)
-
-
-def build_count_noise(mechanism: AdaptiveGaussian) -> IndependentNoise:
-    """Returns the noise on the count of the unclipped, of one number.
-
-    A member adds 1/2 or -1/2 to the count; `width` is a share of that half.
-    """
-    return IndependentNoise(1, 2 * mechanism.count_stddev)

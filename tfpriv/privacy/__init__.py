@@ -4,7 +4,7 @@ Pure arithmetic over numpy and dp_accounting; no TensorFlow.
 """
 
 from tfpriv.privacy.accounting import Epsilon
-from tfpriv.privacy.bands import fit_bands
+from tfpriv.privacy.bands import fit, fit_bands
 from tfpriv.privacy.ledger import Ledger
 from tfpriv.privacy.mechanisms import (
     CLIP_NORMS,
@@ -42,5 +42,6 @@ __all__ = [
     "Tree",
     "build_mechanism",
     "build_sampler",
+    "fit",
     "fit_bands",
 ]

@@ -162,6 +162,45 @@ def parts(event: Event) -> list[dp_accounting.SelfComposedDpEvent]:
     return event.events if isinstance(event, dp_accounting.ComposedDpEvent) else [event]
 
 
+def checked(event: Event, name: str) -> Event:
+    """Returns an event, if it is one that both accountants are right for.
+
+    Args:
+        event: What a mechanism and a sampler say that a run releases.
+        name: The mechanism's, for the message.
+
+    Raises:
+        UserError: if it is something else.
+    """
+    if isinstance(event, dp_accounting.ComposedDpEvent | dp_accounting.SelfComposedDpEvent) and all(
+        isinstance(part, dp_accounting.SelfComposedDpEvent)
+        and part.count >= 0
+        and part.count == int(part.count)
+        and _is_accounted(part.event)
+        for part in parts(event)
+    ):
+        return event
+    raise UserError(
+        f"the mechanism {name} says that it releases {event!r}, for which there is no accounting "
+        "here; let it be a SelfComposedDpEvent, or a ComposedDpEvent of several, of a "
+        "GaussianDpEvent with noise above 0, as it is or in a PoissonSampledDpEvent or "
+        "SampledWithoutReplacementDpEvent."
+    )
+
+
+def _is_accounted(release):
+    if isinstance(release, dp_accounting.PoissonSampledDpEvent):
+        if not 0 < release.sampling_probability <= 1:
+            return False
+        release = release.event
+    elif isinstance(release, dp_accounting.SampledWithoutReplacementDpEvent):
+        if not 0 < release.sample_size <= release.source_dataset_size:
+            return False
+        release = release.event
+    is_gaussian = isinstance(release, dp_accounting.GaussianDpEvent)
+    return is_gaussian and 0 < release.noise_multiplier < math.inf
+
+
 def read_event(text: str) -> Event:
     """Returns the event whose `repr` a text is, as the privacy statement holds it.
 

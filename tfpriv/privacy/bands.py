@@ -11,6 +11,33 @@ from tfpriv.privacy.plan import PrivacyPlan
 _INVERSE_BANDS = 16
 
 
+def fit(
+    plan: PrivacyPlan,
+    steps: int,
+    *,
+    target_epsilon: float | None,
+    bands: int | None = None,
+    separation: int | None = None,
+) -> PrivacyPlan:
+    """Returns a plan with all that its mechanism leaves open, and with noise for the target.
+
+    Args:
+        plan: Any plan.
+        steps: The number of steps of the whole run, at least 1.
+        target_epsilon: What the noise is calibrated for; None if the plan has its noise.
+        bands: As for `fit_bands`; of no other mechanism.
+        separation: As for `fit_bands`; of no other mechanism.
+
+    Raises:
+        UserError: as `fit_bands` and `PrivacyPlan.calibrate` do.
+    """
+    if isinstance(plan.mechanism, Banded):
+        return fit_bands(
+            plan, steps, bands=bands, separation=separation, target_epsilon=target_epsilon
+        )
+    return plan if target_epsilon is None else plan.calibrate(target_epsilon, steps)
+
+
 def fit_bands(
     plan: PrivacyPlan,
     steps: int,

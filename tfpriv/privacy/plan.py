@@ -13,16 +13,12 @@ import numpy as np
 
 from tfpriv.draws import Origin
 from tfpriv.errors import UserError
-from tfpriv.privacy import accounting
+from tfpriv.noise import Noise
+from tfpriv.privacy import accounting, mechanisms
 from tfpriv.privacy.accounting import Epsilon
 from tfpriv.privacy.mechanisms import AdaptiveGaussian, Banded, Gaussian, Mechanism, Tree
-from tfpriv.privacy.sampling import (
-    CyclicPoissonSampler,
-    FixedSizeSampler,
-    PoissonSampler,
-    Sampler,
-    ShuffledSampler,
-)
+from tfpriv.privacy.sampling import BUILT_IN as SAMPLERS
+from tfpriv.privacy.sampling import CyclicPoissonSampler, Sampler
 
 UNITS = ("client", "example")
 
@@ -60,22 +56,27 @@ class PrivacyPlan:
         release = self.release_noise_multiplier
         if release is not None and not 0 < release < math.inf:
             raise UserError(f"release_noise_multiplier is {release}; it must be a number above 0.")
-        if isinstance(self.mechanism, Tree) and not isinstance(self.sampler, ShuffledSampler):
+        mechanism, sampler = self.mechanism, self.sampler
+        if mechanism.sampler not in (None, sampler.name):
             raise UserError(
-                f"the tree mechanism has no bound for the sampler {self.sampler.name}; it needs "
-                "the sampler shuffled, by which a member takes part at most once in a tree."
+                f"the mechanism {mechanism.name} has no bound for the sampler {sampler.name}; it "
+                f"needs the sampler {mechanism.sampler}."
             )
-        is_cyclic = isinstance(self.sampler, CyclicPoissonSampler)
-        if isinstance(self.mechanism, Banded) != is_cyclic:
+        if isinstance(sampler, CyclicPoissonSampler) and mechanism.sampler is None:
             raise UserError(
-                f"the mechanism {self.mechanism.name} has no bound for the sampler "
-                f"{self.sampler.name}; banded and cyclic_poisson belong together."
+                f"the mechanism {mechanism.name} has no bound for the sampler {sampler.name}, "
+                "which belongs to the mechanism banded; use another sampler."
             )
-        if is_cyclic and not self.mechanism.is_inverse:
-            separation = self.sampler.separation
-            if self.mechanism.bands > separation:
+        if mechanism.restarts and sampler.steps_per_pass is None:
+            raise UserError(
+                f"the mechanism {mechanism.name} starts anew after each pass, and the sampler "
+                f"{sampler.name} makes none; use the sampler shuffled."
+            )
+        if isinstance(mechanism, Banded) and not mechanism.is_inverse:
+            separation = sampler.separation
+            if mechanism.bands > separation:
                 raise UserError(
-                    f"{self.mechanism.bands} bands reach beyond a separation of {separation} "
+                    f"{mechanism.bands} bands reach beyond a separation of {separation} "
                     f"steps, where no bound holds; use at most {separation} bands."
                 )
 
@@ -90,7 +91,15 @@ class PrivacyPlan:
         if not self.is_private:
             return ()
         warning = accounting.check_delta(self.delta, self.sampler.population)
-        return (warning,) if warning else ()
+        return (*([warning] if warning else []), *self._unproved())
+
+    def _unproved(self):
+        for part, proved in ((self.mechanism, mechanisms.BUILT_IN), (self.sampler, SAMPLERS)):
+            if type(part) not in proved.values():
+                yield (
+                    f"this epsilon is true if {type(part).__qualname__} ({part.name}) does what "
+                    "it says of itself, which tfpriv has not proved."
+                )
 
     @property
     def neighboring_relation(self) -> str:
@@ -100,7 +109,8 @@ class PrivacyPlan:
     @property
     def steps_per_pass(self) -> int | None:
         """How many steps a tree may grow before it must be started anew; None for no limit."""
-        return self.sampler.steps_per_pass if isinstance(self.mechanism, Tree) else None
+        restarts = self.mechanism is not None and self.mechanism.restarts
+        return self.sampler.steps_per_pass if restarts else None
 
     def event(self, segments: Sequence[int]) -> dp_accounting.DpEvent:
         """Returns the DpEvent of a run of these segments, for `neighboring_relation`.
@@ -122,64 +132,37 @@ class PrivacyPlan:
         steps = self._steps_event(segments)
         if self.release_noise_multiplier is None:
             return steps
-        moved = 2 if isinstance(self.sampler, FixedSizeSampler) else 1
         release = dp_accounting.SelfComposedDpEvent(
-            dp_accounting.GaussianDpEvent(self.release_noise_multiplier / moved), 1
+            dp_accounting.GaussianDpEvent(self.release_noise_multiplier / self.sampler.moved), 1
         )
         if isinstance(steps, dp_accounting.NoOpDpEvent):
             return release
-        return dp_accounting.ComposedDpEvent([release, steps])
+        return dp_accounting.ComposedDpEvent([release, *accounting.parts(steps)])
 
     def _steps_event(self, segments):
-        steps = sum(segments)
-        if not steps:
+        segments = [n for n in segments if n]
+        if not segments:
             return dp_accounting.NoOpDpEvent()
-        noise_multiplier = self.mechanism.noise_multiplier
-        if isinstance(self.mechanism, Tree):
-            trees = [n for n in segments if n]
-            if max(trees) > self.sampler.steps_per_pass:
-                raise ValueError(f"a tree of {max(trees)} steps spans more than one pass.")
-            # A tree is one Gaussian release, and so are all trees together.
-            moved = math.hypot(*map(self.mechanism.sensitivity, trees))
-            return dp_accounting.SelfComposedDpEvent(
-                dp_accounting.GaussianDpEvent(noise_multiplier / moved), 1
-            )
-        gaussian = dp_accounting.GaussianDpEvent
-        if isinstance(self.mechanism, Banded):
-            return self._banded_event([n for n in segments if n])
-        if isinstance(self.sampler, PoissonSampler):
-            step = gaussian(noise_multiplier)
-            if self.sampler.sampling_probability < 1:
-                step = dp_accounting.PoissonSampledDpEvent(self.sampler.sampling_probability, step)
-        elif isinstance(self.sampler, FixedSizeSampler):
-            step = gaussian(noise_multiplier / 2)
-            if self.sampler.size < self.sampler.population:
-                step = dp_accounting.SampledWithoutReplacementDpEvent(
-                    self.sampler.population, self.sampler.size, step
-                )
-        else:
-            # One step of each pass sees the member. A segment after the first may start anywhere in
-            # a pass, even at steps that were run before: it touches one pass more than its length.
-            steps = sum(math.ceil(n / self.sampler.steps_per_pass) for n in segments)
-            steps += sum(1 for n in segments if n) - 1
-            step = gaussian(noise_multiplier)
-        return dp_accounting.SelfComposedDpEvent(step, steps)
-
-    def _banded_event(self, segments):
         mechanism, sampler = self.mechanism, self.sampler
-        if mechanism.is_inverse:
+        if isinstance(mechanism, Tree):
+            if max(segments) > sampler.steps_per_pass:
+                raise ValueError(f"a tree of {max(segments)} steps spans more than one pass.")
+            # A tree is one Gaussian release, and so are all trees together.
+            return _one_release(mechanism, math.hypot(*map(mechanism.sensitivity, segments)))
+        if isinstance(mechanism, Banded) and mechanism.is_inverse:
             # C is not banded, so no amplification by sampling is known. Each segment is one
             # Gaussian release, and so are all of them together.
             moved = math.hypot(*(mechanism.sensitivity(n, sampler.separation) for n in segments))
-            step, count = dp_accounting.GaussianDpEvent(mechanism.noise_multiplier / moved), 1
-        else:
-            # The columns of C that a member's steps touch are orthogonal and of norm 1: each is a
-            # release of its own, amplified (Choquette-Choo et al. 2023, Theorem 4).
-            step = dp_accounting.GaussianDpEvent(mechanism.noise_multiplier)
-            if sampler.sampling_probability < 1:
-                step = dp_accounting.PoissonSampledDpEvent(sampler.sampling_probability, step)
-            count = sum(math.ceil(n / sampler.separation) for n in segments)
-        return dp_accounting.SelfComposedDpEvent(step, count)
+            return _one_release(mechanism, moved)
+        own = mechanism.event(sampler, segments)
+        if own is not None:
+            return accounting.checked(own, mechanism.name)
+        # Steps are independent releases, of which those that can see a member count, each
+        # amplified. So it is with a banded C: the columns that a member's steps touch are
+        # orthogonal and of norm 1 (Choquette-Choo et al. 2023, Theorem 4).
+        step = sampler.sampled(mechanism.step_event(sampler.moved))
+        event = dp_accounting.SelfComposedDpEvent(step, sampler.steps_with_member(segments))
+        return accounting.checked(event, mechanism.name)
 
     def epsilon(self, segments: Sequence[int]) -> Epsilon:
         """Returns the epsilon of a run of these segments at `delta`.
@@ -215,7 +198,18 @@ class PrivacyPlan:
         Returns:
             Members, ascending, int64 of the length that the sampler draws.
         """
-        return self.sampler.sample(step, seed, segment if self.is_private else 0)
+        drawn = self.sampler.sample(step, seed, segment if self.is_private else 0)
+        if type(self.sampler) not in SAMPLERS.values():
+            _check_drawn(drawn, self.sampler)
+        return drawn
+
+    def build_noise(self, size: int) -> Noise:
+        """Returns the noise on the clipped sum of a private plan's steps, each of `size` numbers.
+
+        Raises:
+            UserError: if the grid would be too coarse.
+        """
+        return self.mechanism.build_noise(size, self.steps_per_pass)
 
     def segments(self, steps: int) -> list[int]:
         """Returns the segments of an uninterrupted run of `steps` steps."""
@@ -289,6 +283,23 @@ class PrivacyPlan:
     def _with_noise(self, noise_multiplier):
         mechanism = dataclasses.replace(self.mechanism, noise_multiplier=noise_multiplier)
         return dataclasses.replace(self, mechanism=mechanism)
+
+
+def _check_drawn(drawn, sampler):
+    """Refuses what is no set of members."""
+    drawn = np.asarray(drawn)
+    is_whole = drawn.ndim == 1 and np.issubdtype(drawn.dtype, np.integer)
+    if is_whole and np.all(np.diff(drawn, prepend=-1, append=sampler.population) > 0):
+        return
+    raise UserError(
+        f"the sampler {sampler.name} drew {drawn!r}; it must return whole numbers from 0 to "
+        f"{sampler.population - 1}, ascending, each at most once."
+    )
+
+
+def _one_release(mechanism, moved):
+    gaussian = dp_accounting.GaussianDpEvent(mechanism.noise_multiplier / moved)
+    return dp_accounting.SelfComposedDpEvent(gaussian, 1)
 
 
 def _unamplified(event):

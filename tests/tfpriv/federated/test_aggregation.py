@@ -12,7 +12,6 @@ from scipy import stats
 from tfpriv import privacy
 from tfpriv.federated import aggregation
 from tfpriv.federated.noise import NoiseFeed
-from tfpriv.noise import build_count_noise, build_noise
 
 _CLIP = 0.5
 _NOISE = 1.5
@@ -213,7 +212,7 @@ def test_a_release_is_a_function_of_noisy_whole_steps_whatever_the_low_bits(work
     generator = np.random.default_rng(0)
     drawn = generator.integers(-1000, 1000, 51 if mechanism == "adaptive" else 50)
     state = collections.OrderedDict(aggregate.state, noise=drawn)
-    width = _CLIP * build_noise(plan, 50).width
+    width = _CLIP * plan.build_noise(50).width
     steps = generator.integers(-50, 50, (3, 50))
     released = []
     for _ in range(2):
@@ -238,7 +237,7 @@ def test_what_a_round_leaves_holds_no_noise_and_without_noise_no_round_runs(work
 def test_noise_of_the_count_moves_the_clip_as_published(worker):
     plan = _plan("adaptive", _NOISE)
     aggregate = _Aggregation(plan, 3)
-    steps = round(2.0 / (0.5 * build_count_noise(plan.mechanism).width))
+    steps = round(2.0 / (0.5 * plan.mechanism.build_count_noise().width))
     aggregate.run(collections.OrderedDict(aggregate.state, noise=np.array([0, 0, 0, steps])))
     # As if four clients had been within the clip, of the four that were expected.
     assert aggregate.state["clip_norm"] == pytest.approx(_CLIP * np.exp(-0.2 * (1 - 0.5)))

@@ -11,7 +11,7 @@ from scipy import stats
 from tfpriv import federated, privacy
 from tfpriv.federated import noise, trainer
 from tfpriv.federated.checkpoints import Checkpoints
-from tfpriv.noise import build_count_noise, discrete_gaussian
+from tfpriv.noise import discrete_gaussian
 
 _CLIP = 0.5
 _NOISE = 1.5
@@ -204,7 +204,7 @@ def test_the_feed_hands_over_the_noise_of_the_adaptive_count_at_the_accounted_sc
     plan = _plan("adaptive")
     feed = noise.NoiseFeed(plan, 1)
     drawn = [feed.into(_State(collections.OrderedDict())).aggregator["noise"] for _ in range(2000)]
-    width = 0.5 * build_count_noise(plan.mechanism).width
+    width = 0.5 * plan.mechanism.build_count_noise().width
     _assert_normal_at_no_other_scale(width * np.array(drawn)[:, 1], 1.0)
 
 

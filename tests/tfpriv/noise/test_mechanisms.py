@@ -8,9 +8,8 @@ from scipy import stats
 
 from tfpriv import noise, privacy
 from tfpriv.errors import UserError
-from tfpriv.noise import mechanisms
+from tfpriv.noise import factorization, mechanisms
 from tfpriv.noise.discrete_gaussian import PROVED_UNIT, UNIT
-from tfpriv.privacy import factorization
 
 CLIP_NORM, NOISE_MULTIPLIER = 0.5, 1.7
 CYCLIC = privacy.CyclicPoissonSampler(population=100, expected_size=5, separation=20)
@@ -67,7 +66,7 @@ def _lower_toeplitz(column, steps):
 @pytest.mark.parametrize("name", PLANS)
 def test_noise_is_whole_steps_of_the_accounted_scale_and_no_other(name):
     plan = PLANS[name]
-    source = noise.build_noise(plan, 50_001)
+    source = plan.build_noise(50_001)
     first = source.next()
     assert first.shape == (50_001,) and first.dtype == np.int64
     multiplier = NOISE_MULTIPLIER
@@ -82,7 +81,7 @@ def test_noise_is_whole_steps_of_the_accounted_scale_and_no_other(name):
 
 
 def test_noise_of_the_adaptive_count_has_the_accounted_scale():
-    source = noise.build_count_noise(ADAPTIVE)
+    source = ADAPTIVE.build_count_noise()
     values = 0.5 * source.width * _steps(source, 2000).ravel()
     assert stats.kstest(values, "norm").pvalue > 1e-4
     assert source.width == noise.step_width(2 * ADAPTIVE.count_stddev, 1)
@@ -93,7 +92,7 @@ def test_noise_of_the_adaptive_count_has_the_accounted_scale():
 def test_banded_noise_is_what_the_dense_matrix_gives(name, bands, monkeypatch):
     plan = _banded(name, bands)
     column = plan.mechanism.coefficients()
-    source = noise.build_noise(plan, 3)
+    source = plan.build_noise(3)
     drawn = _known_draws(source, monkeypatch, 40)
     found = _steps(source, 40)
     matrix = _lower_toeplitz(column, 40)
@@ -131,11 +130,11 @@ def test_releases_hold_the_proof_s_bound_on_what_a_member_moves(kind, monkeypatc
     generator = np.random.default_rng(3)
     steps, changed = (generator.integers(-(10**6), 10**6, (30, 4)) for _ in range(2))
     changed[:7] = steps[:7]
-    source = noise.build_noise(PLANS[kind], 4)
+    source = PLANS[kind].build_noise(4)
     fresh = _known_draws(source, monkeypatch, 30)
     released = steps + _steps(source, 30)
     # The neighbor's fresh noise that leads to the same releases, a step at a time.
-    other = noise.build_noise(PLANS[kind], 4)
+    other = PLANS[kind].build_noise(4)
     needed = []
 
     def draw(size, variance=1):
@@ -189,7 +188,7 @@ def test_prefix_sums_of_the_tree_have_honaker_s_covariance(monkeypatch):
     plan = _plan(privacy.Tree(**KNOWN), SHUFFLED)
     steps = plan.steps_per_pass
     assert steps == 25
-    source = noise.build_noise(plan, steps)
+    source = plan.build_noise(steps)
     # One fresh number at a time shows the matrix that the recursion applies.
     fresh = iter(np.eye(steps))
 
@@ -203,13 +202,13 @@ def test_prefix_sums_of_the_tree_have_honaker_s_covariance(monkeypatch):
 
 @pytest.mark.parametrize(("step", "variance"), [(1, 1.0), (2, 2 / 3), (3, 5 / 3), (4, 4 / 7)])
 def test_prefix_sums_of_the_tree_have_the_variance_of_efficient_trees(step, variance):
-    source = noise.build_noise(PLANS["tree"], 50_000)
+    source = PLANS["tree"].build_noise(50_000)
     total = np.sum(_steps(source, step), axis=0) / UNIT
     assert total.var() == pytest.approx(variance, rel=0.04)
 
 
 def test_full_square_root_leaves_little_noise_in_prefix_sums():
-    source = noise.build_noise(_banded(bands=20), 5_000)
+    source = _banded(bands=20).build_noise(5_000)
     sums = np.cumsum(source.width * _steps(source, 20), axis=0).std(axis=1)
     assert sums[-1] < 0.75 * np.sqrt(20) * NOISE_MULTIPLIER
 
@@ -257,7 +256,7 @@ def test_width_pays_for_what_rounding_moves_over_all_rows_that_a_member_touches(
         column, rows = plan.mechanism.coefficients(), 4
     elif name == "inverse":
         column, rows = factorization.inverse(plan.mechanism.coefficients(), 10_000), 10_000
-    width = noise.build_noise(plan, size).width
+    width = plan.build_noise(size).width
     norm = np.linalg.norm(column)
     # In deviations of the fresh noise: what the clip and its rounding move, and the later rounding.
     moved = norm / column[0] * (1 / width + math.sqrt(size)) + math.sqrt(rows * size)

@@ -11,6 +11,7 @@ from dp_accounting import pld, rdp
 from scipy import optimize, stats
 
 from tfpriv.errors import UserError
+from tfpriv.noise import factorization
 from tfpriv.privacy import (
     AdaptiveGaussian,
     Banded,
@@ -21,7 +22,6 @@ from tfpriv.privacy import (
     PrivacyPlan,
     ShuffledSampler,
     Tree,
-    factorization,
 )
 
 REPLACE = dp_accounting.NeighboringRelation.REPLACE_ONE

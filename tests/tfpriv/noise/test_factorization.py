@@ -8,13 +8,13 @@ import pytest
 from scipy import optimize
 
 from tfpriv.errors import UserError
+from tfpriv.noise import factorization
 from tfpriv.privacy import (
     Banded,
     CyclicPoissonSampler,
     Gaussian,
     PoissonSampler,
     PrivacyPlan,
-    factorization,
 )
 
 
@@ -148,7 +148,7 @@ def test_more_bands_than_the_separation_are_refused():
 
 
 def test_banded_noise_over_other_samplers_is_refused():
-    with pytest.raises(UserError, match="belong together"):
+    with pytest.raises(UserError, match="has no bound for the sampler"):
         PrivacyPlan(
             unit="example",
             sampler=PoissonSampler(population=100, expected_size=5),
