@@ -38,8 +38,9 @@ RESULTS, README = _FOLDER / "mutants.json", _FOLDER / "README.md"
 BEGIN, END = "<!-- mutants -->", "<!-- /mutants -->"
 MODULES = tuple(sorted(path.stem for path in _SOURCES.glob("[a-z]*.py")))
 
-# In seconds: no test that takes longer is run, and none beyond this sum for one mutant.
-_LONGEST_TEST, _LONGEST_SUM = 4.0, 30.0
+# In seconds: no test that takes longer is run, and none beyond this sum for one mutant; for a line
+# that runs at import, which all tests reach, none beyond the lesser sum.
+_LONGEST_TEST, _LONGEST_SUM, _LESSER_SUM = 4.0, 25.0, 5.0
 # A mutant that takes so many times as long as its tests, and so many seconds, is ended.
 _PATIENCE, _AT_LEAST = 5, 5.0
 # In bytes, for mutants whose grids grow without bounds.
@@ -162,7 +163,9 @@ def _is_negated_already(test):
     if isinstance(test, ast.UnaryOp):
         return isinstance(test.op, ast.Not)
     inverted = ast.Eq | ast.NotEq | ast.Is | ast.IsNot | ast.In | ast.NotIn
-    return isinstance(test, ast.Compare) and len(test.ops) == 1 and isinstance(test.ops[0], inverted)
+    return (
+        isinstance(test, ast.Compare) and len(test.ops) == 1 and isinstance(test.ops[0], inverted)
+    )
 
 
 def _negated(test):
@@ -231,9 +234,10 @@ class _Tests:
         ]
         own = f"test_{mutant.module}.py"
         chosen.sort(key=lambda test: (_file(test) != own, self.seconds[test]))
+        most = _LESSER_SUM if _IMPORT in contexts else _LONGEST_SUM
         total, kept = 0.0, []
         for test in chosen:
-            if self.seconds[test] <= _LONGEST_TEST and total < _LONGEST_SUM:
+            if self.seconds[test] <= _LONGEST_TEST and total < most:
                 kept.append(test)
                 total += self.seconds[test]
         return kept
