@@ -234,12 +234,17 @@ class _Tests:
         ]
         own = f"test_{mutant.module}.py"
         chosen.sort(key=lambda test: (_file(test) != own, self.seconds[test]))
-        most = _LESSER_SUM if _IMPORT in contexts else _LONGEST_SUM
-        total, kept = 0.0, []
-        for test in chosen:
-            if self.seconds[test] <= _LONGEST_TEST and total < most:
-                kept.append(test)
-                total += self.seconds[test]
+        left = _LESSER_SUM if _IMPORT in contexts else _LONGEST_SUM
+        kept = []
+        for is_own in (True, False):
+            # Half of the time is for the other files.
+            least = left / 2 if is_own else 0.0
+            for test in chosen:
+                if (_file(test) == own) == is_own and self.seconds[test] <= _LONGEST_TEST:
+                    if left <= least:
+                        break
+                    kept.append(test)
+                    left -= self.seconds[test]
         return kept
 
 
