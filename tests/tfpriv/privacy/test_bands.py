@@ -31,9 +31,11 @@ def error(plan):
     return plan.mechanism.noise_multiplier * plan.mechanism.prefix_error(STEPS)
 
 
-@pytest.mark.parametrize("target", [0.5, 2.0, 8.0])
-def test_chosen_bands_have_less_error_than_any_others_and_than_dp_sgd(target):
+@pytest.mark.parametrize(("target", "least", "most"), [(0.5, 1, 2), (2.0, 3, 6), (8.0, 13, 28)])
+def test_chosen_bands_have_less_error_than_any_others_and_than_dp_sgd(target, least, most):
     chosen = fit_bands(open_plan(), STEPS, target_epsilon=target)
+    # More epsilon has more bands.
+    assert least <= chosen.mechanism.bands <= most
     assert chosen.sampler.separation == chosen.mechanism.bands
     assert 0.98 * target < chosen.epsilon([STEPS]).value <= target
     dp_sgd = PrivacyPlan(
@@ -92,11 +94,6 @@ def test_bands_are_tried_that_grow_by_a_half_up_to_a_pass_or_the_run(
 def test_bands_that_are_best_only_roughly_give_way_to_one(monkeypatch):
     Calibrated(monkeypatch, lambda bands: 1 / bands, lambda bands: 1.0 * bands)
     assert fit_bands(open_plan(), STEPS, target_epsilon=2.0).mechanism.bands == 1
-
-
-def test_more_epsilon_has_more_bands():
-    chosen = [fit_bands(open_plan(), STEPS, target_epsilon=e).mechanism.bands for e in (0.2, 8)]
-    assert chosen[0] < 4 < 10 < chosen[1]
 
 
 def test_where_all_take_part_in_each_step_there_is_one_band():
