@@ -145,6 +145,14 @@ def test_one_band_is_independent_noise_however_it_is_found():
     assert Banded(clip_norm=1.0).bands == 16
 
 
+def test_square_root_starts_with_a_half_and_the_optimized_column_has_less_error_over_its_horizon():
+    root = Banded(clip_norm=1.0, factorization="sqrt", bands=3)
+    first, second, third = root.coefficients()
+    assert (second / first, third / first) == pytest.approx((1 / 2, 3 / 8))
+    best = Banded(clip_norm=1.0, factorization="optimized", bands=3, horizon=40)
+    assert best.prefix_error(40) < 0.99 * root.prefix_error(40)
+
+
 @pytest.mark.parametrize("name", ["optimized", "sqrt", "inverse_sqrt"])
 def test_banded_prefix_error_is_that_of_dense_matrices(name):
     mechanism = Banded(clip_norm=1.0, factorization=name, bands=3, horizon=8)

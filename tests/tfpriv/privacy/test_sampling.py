@@ -159,7 +159,8 @@ def test_broken_size_is_refused_where_members_are_counted(name):
 
 def test_population_of_one_is_the_smallest():
     for name in ("poisson", "fixed_size", "shuffled"):
-        assert build_sampler(name, 1, 1).sample(0, seed=1).tolist() == [0]
+        smallest = build_sampler(name, 1, 1)
+        assert smallest.name == name and smallest.sample(0, seed=1).tolist() == [0]
 
 
 def test_cyclic_sampler_is_built_with_its_separation_alone():
