@@ -40,7 +40,7 @@ MODULES = tuple(sorted(path.stem for path in _SOURCES.glob("[a-z]*.py")))
 
 # In seconds: no test that takes longer is run, and none beyond this sum for one mutant; for a line
 # that runs at import, which all tests reach, none beyond the lesser sum.
-_LONGEST_TEST, _LONGEST_SUM, _LESSER_SUM = 4.0, 25.0, 5.0
+_LONGEST_TEST, _LONGEST_SUM, _LESSER_SUM = 4.0, 80.0, 10.0
 # A mutant that takes so many times as long as its tests, and so many seconds, is ended.
 _PATIENCE, _AT_LEAST = 5, 5.0
 # In bytes, for mutants whose grids grow without bounds.
@@ -48,9 +48,121 @@ _MEMORY = 8 * 2**30
 # The contexts of lines that run before any test: at import, and while a file is collected.
 _IMPORT, _COLLECTED = "import", "collected "
 
-# Mutants that no test can tell from the program, by module and by what is changed: `before ->
-# after`, or `before` for all that becomes of it. They are not run.
-EQUIVALENT: dict[str, dict[str, str]] = {}
+_CACHE = "a cache may hold more or less"
+_SEARCH = "where the search for noise starts changes its time, not what it finds"
+_EXACTLY = "differs only where epsilon is exactly the target, and either noise will do"
+_FINER = "only finer than it needs to be"
+_LONGER = "only lengthens the grid, where next to nothing is"
+_PADDING = "only pads the Fourier transform more"
+_BOUND = "the ratio of two coefficients never comes near this bound"
+_SEGMENT = "a shuffle is the same in every segment"
+
+# Mutants that no test can tell from the program, by where they are and by what is changed: `before
+# -> after`, or `before` for all that becomes of it. They are not run.
+EQUIVALENT = {
+    "accounting": {
+        "_TOLERANCE = 0.001 -> _TOLERANCE = 0.0005": _FINER,
+        "(2, 3, 4, 6, 8, 12, 18, 28, 42, 63, 128, 512, 1024)": (
+            "each order gives a bound, and these only begin a search that all orders end"
+        ),
+    },
+    "accounting.epsilon_rdp": {
+        "np.maximum(composed, 0) + rounding -> np.maximum(composed, -1) + rounding": (
+            "the allowance for rounding is larger than any divergence that rounding made negative"
+        ),
+    },
+    "accounting._divergences": {"functools.lru_cache(maxsize=64)": _CACHE},
+    "accounting.calibrate.excess": {
+        "max(epsilon, 1e-09) / target_epsilon -> max(epsilon, 2e-09) / target_epsilon": _SEARCH,
+        "max(epsilon, 1e-09) / target_epsilon -> max(epsilon, 5e-10) / target_epsilon": _SEARCH,
+    },
+    "accounting.calibrate": {
+        "while excess(high) > 0 -> while excess(high) >= 0": _EXACTLY,
+        "while excess(low) <= 0 -> while excess(low) < 0": _EXACTLY,
+        "while excess(root) > 0 -> while excess(root) >= 0": _EXACTLY,
+    },
+    "bands.fit_bands": {
+        "max(1, int(plan.sampler.population // plan.sampler.expected_size)) -> "
+        "max(0, int(plan.sampler.population // plan.sampler.expected_size))": (
+            "a step is expected to have no more members than there are"
+        ),
+    },
+    "factorization.optimized": {
+        "fft.next_fast_len(2 * steps - 1, real=True) -> "
+        "fft.next_fast_len(2 * steps + 1, real=True)": _PADDING,
+        "fft.next_fast_len(2 * steps - 1, real=True) -> "
+        "fft.next_fast_len(2 * steps - 0, real=True)": _PADDING,
+        "fft.next_fast_len(2 * steps - 1, real=True) -> "
+        "fft.next_fast_len(2 * steps - 1, real=False)": _PADDING,
+        "fft.next_fast_len(2 * steps - 1, real=True) -> "
+        "fft.next_fast_len(3 * steps - 1, real=True)": _PADDING,
+        "[(None, -1e-06)] * (bands - 1) -> [(None, 1e-06)] * (bands - 1)": _BOUND,
+        "[(None, -1e-06)] * (bands - 1) -> [(None, -2e-06)] * (bands - 1)": _BOUND,
+        "[(None, -1e-06)] * (bands - 1) -> [(None, -5e-07)] * (bands - 1)": _BOUND,
+    },
+    "factorization.sensitivity": {
+        "total[start:] += column[:len(column) - start] -> "
+        "total[start:] -= column[:len(column) - start]": "the square of the sum has no sign",
+    },
+    "factorization.tree_variance": {
+        "Fraction(2 ** level, 2 ** (level + 1) - 1) -> "
+        "Fraction(1 ** level, 2 ** (level + 1) - 1)": (
+            "the variance is a quadratic of this share that is the same at both"
+        ),
+    },
+    "factorization.tree_sensitivity": {
+        "zip(worst, replaced, strict=True) -> zip(worst, replaced, strict=False)": (
+            "both are as long as the level is high"
+        ),
+        "worst.append(max([1 / variance, *later])) -> worst.append(max([1 * variance, *later]))": (
+            "a leaf has a variance of 1, and above it something later is larger"
+        ),
+    },
+    "mechanisms.Banded.__post_init__": {
+        "self.factorization == 'optimized' and (self.horizon or 0) < 1 -> "
+        "self.factorization == 'optimized' and (self.horizon or -1) < 1": "both are below 1",
+    },
+    "plan.PrivacyPlan.event": {
+        "if min(segments, default=0) < 0 -> if min(segments, default=1) < 0": "neither is negative",
+    },
+    "plan.PrivacyPlan.calibrate": {
+        "start=1.0 -> start=2.0": _SEARCH,
+        "start=1.0 -> start=0.5": _SEARCH,
+    },
+    "plan.PrivacyPlan._check_release": {
+        "self._with_noise(1.0).epsilon([])": "there must be a noise, but no step adds it",
+    },
+    "sampling.ShuffledSampler.sample": {
+        "self, step: int, seed: Origin, segment: int=0 -> "
+        "self, step: int, seed: Origin, segment: int=1": _SEGMENT,
+        "self, step: int, seed: Origin, segment: int=0 -> "
+        "self, step: int, seed: Origin, segment: int=-1": _SEGMENT,
+    },
+    "sampling._dealt": {"functools.lru_cache(maxsize=4)": _CACHE},
+    "statement._times": {
+        "math.exp(min(float(epsilon), 700.0)) -> math.exp(min(float(epsilon), 350.0))": (
+            "neither factor is printed"
+        ),
+        "f'exp({epsilon}), or about {factor:.2g},' if factor < 10000.0 else f'exp({epsilon})' -> "
+        "f'exp({epsilon}), or about {factor:.2g},' if factor <= 10000.0 else f'exp({epsilon})'": (
+            "no epsilon of four digits has this very factor"
+        ),
+    },
+    "subsets.divergence": {
+        "probability * np.clip(bound, 0, 1) -> probability * np.clip(bound, 0, 2)": (
+            "a probability less something is at most 1"
+        ),
+        "np.where(epsilon < 0, np.exp(-size) * bound - np.expm1(-size), bound) -> "
+        "np.where(epsilon <= 0, np.exp(-size) * bound - np.expm1(-size), bound)": (
+            "both are the same at 0"
+        ),
+    },
+    "subsets._loss": {
+        "1 / (2 * noise_multiplier) + _TAIL -> 2 / (2 * noise_multiplier) + _TAIL": _LONGER,
+        "1 / (2 * noise_multiplier) + _TAIL -> 1 / (1 * noise_multiplier) + _TAIL": _LONGER,
+        "if probability < 1 -> if probability < 0": _LONGER,
+    },
+}
 
 _OPERATORS = {
     ast.Lt: ast.LtE,
@@ -81,6 +193,7 @@ class Mutant:
 
     Attributes:
         module: The module's name.
+        where: The names of the module and of the classes and functions around the change.
         line: The line of the change.
         lines: The lines of the statement around it.
         before: The expression around the change, as it is.
@@ -89,6 +202,7 @@ class Mutant:
     """
 
     module: str
+    where: str
     line: int
     lines: range
     before: str
@@ -101,7 +215,7 @@ class Mutant:
     @property
     def reason(self) -> str | None:
         """Why no test can tell it from the program; None if one should."""
-        known = EQUIVALENT.get(self.module, {})
+        known = EQUIVALENT.get(self.where, {})
         return known.get(f"{self.before} -> {self.after}", known.get(self.before))
 
 
@@ -119,6 +233,7 @@ def mutants_of(module: str, tree: ast.Module) -> list[Mutant]:
             found.append(
                 Mutant(
                     module=module,
+                    where=".".join([module, *_names(node, parents)]),
                     line=node.lineno,
                     lines=_lines(node, parents),
                     before=before,
@@ -187,10 +302,19 @@ def _around(node, parents):
     text = _text(node)
     while len(text) < 30 and not isinstance(node, ast.stmt):
         wider = _text(parents[node])
-        if len(wider) > 150 or isinstance(parents[node], ast.FormattedValue | ast.Module):
+        if (len(text) >= 8 and len(wider) > 90) or isinstance(parents[node], ast.FormattedValue):
             break
         node, text = parents[node], wider
     return node, text
+
+
+def _names(node, parents):
+    """Returns the names of the classes and functions around a node, the outermost first."""
+    names = []
+    while node := parents.get(node):
+        if isinstance(node, ast.ClassDef | ast.FunctionDef):
+            names.insert(0, node.name)
+    return names
 
 
 def _text(node):

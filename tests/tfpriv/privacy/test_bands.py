@@ -53,6 +53,12 @@ def test_chosen_bands_have_less_error_than_any_others_and_than_dp_sgd(target, le
         assert error(chosen) <= error(other) * 1.01
 
 
+def test_of_bands_with_the_same_noise_those_with_the_least_error_are_chosen(monkeypatch):
+    plan = open_plan(noise_multiplier=1.0)
+    monkeypatch.setattr(PrivacyPlan, "calibrate", lambda self, *_, **__: self)
+    assert fit_bands(plan, STEPS, target_epsilon=2.0).mechanism.bands == 40
+
+
 class Calibrated:
     """Stands in for a plan's calibration, so that the errors of each number of bands are known."""
 
