@@ -33,10 +33,10 @@ from tfpriv import files
 from tfpriv.runs import json_files, provenance
 
 _FOLDER = pathlib.Path(__file__).parent
-_SOURCES, _TESTS = _FOLDER.parent / "tfpriv" / "privacy", _FOLDER / "tfpriv" / "privacy"
+SOURCES, _TESTS = _FOLDER.parent / "tfpriv" / "privacy", _FOLDER / "tfpriv" / "privacy"
 RESULTS, README = _FOLDER / "mutants.json", _FOLDER / "README.md"
 BEGIN, END = "<!-- mutants -->", "<!-- /mutants -->"
-MODULES = tuple(sorted(path.stem for path in _SOURCES.glob("[a-z]*.py")))
+MODULES = tuple(sorted(path.stem for path in SOURCES.glob("[a-z]*.py")))
 
 # In seconds: no test that takes longer is run, and none beyond this sum for one mutant; for a line
 # that runs at import, which all tests reach, none beyond the lesser sum.
@@ -259,7 +259,8 @@ def _changes(node, parents) -> Iterator[tuple[ast.AST, str, object]]:
             yield node, "value", value
     if isinstance(node, ast.If | ast.While | ast.IfExp) and not _is_negated_already(node.test):
         yield node, "test", _negated(node.test)
-    if isinstance(parents.get(node), ast.comprehension) and node in parents[node].ifs:
+    is_condition = node in getattr(parents.get(node), "ifs", ())
+    if is_condition and not _is_negated_already(node):
         yield _replaced(node, _negated(node), parents)
 
 
@@ -417,7 +418,7 @@ def _run_base(path):
 def _run_mutant(mutant, tree, tests):
     """Runs tests against a mutant, in their order, until one fails."""
     mutant.apply()
-    name, path = f"tfpriv.privacy.{mutant.module}", str(_SOURCES / f"{mutant.module}.py")
+    name, path = f"tfpriv.privacy.{mutant.module}", str(SOURCES / f"{mutant.module}.py")
 
     class Loader(importlib.machinery.SourceFileLoader):
         def get_code(self, fullname):
@@ -483,7 +484,7 @@ def is_killed(mutant: Mutant, tree: ast.Module, tests: _Tests) -> bool:
 
 def measure(module: str, tests: _Tests) -> dict:
     """Runs all mutants of a module and prints those that survive."""
-    tree = ast.parse((_SOURCES / f"{module}.py").read_text())
+    tree = ast.parse((SOURCES / f"{module}.py").read_text())
     counts, equivalent, survivors = collections.Counter(), [], []
     for mutant in mutants_of(module, tree):
         counts["mutants"] += 1
