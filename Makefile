@@ -6,7 +6,7 @@ SHELL := /bin/bash
 .ONESHELL:
 .SILENT:
 .DEFAULT_GOAL := help
-.PHONY: help install demo test conformance players grid sanitize power lint format lock opacus benchmark reproduce clean FORCE
+.PHONY: help install demo test conformance players grid sanitize power mutants lint format lock opacus benchmark reproduce clean FORCE
 
 uv_version := 0.13.9
 python := .venv/bin/python
@@ -20,6 +20,9 @@ WORKERS ?= 2
 
 # What `make benchmark` runs, of benchmarks/.
 BENCHMARK ?= federated_round secure_inference secure_training dp_sgd_step
+
+# What `make mutants` breaks, of tfpriv/privacy; all of it if empty.
+MODULES ?=
 
 # Whose ABY3 and SecureNN `make conformance` tests: tf-encrypted's own on our ops, and ours.
 PROTOCOL ?= upstream tfpriv
@@ -151,6 +154,9 @@ sanitize: .venv/installed ## run the native code's tests under AddressSanitizer 
 
 power: .venv/installed ## plant mistakes in DP-SGD and count how many the audits find (an hour)
 	$(python) -m tests.audit_power
+
+mutants: .venv/installed ## break tfpriv/privacy in 800 places, and count what its tests notice (15 minutes)
+	$(python) -m tests.mutants $(MODULES)
 
 lint: .venv/installed ## run the linter and check the formatting
 	$(python) -m ruff check .

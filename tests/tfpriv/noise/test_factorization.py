@@ -64,8 +64,11 @@ def test_no_pattern_of_taking_part_moves_the_release_by_more(name, bands, separa
 
 
 def test_coefficients_for_which_there_is_no_bound_are_refused():
-    with pytest.raises(ValueError, match="negative or increase"):
-        factorization.sensitivity([1.0, 2.0], 1)
+    for column in ([1.0, 2.0], [1.0, -0.5], [0.0, 1.5e-12]):
+        with pytest.raises(ValueError, match="negative or increase"):
+            factorization.sensitivity(column, 1)
+    # So much may be rounding.
+    assert factorization.sensitivity([0.0, 1e-12], 2) == 1e-12
 
 
 def _banded(separation=1, steps_size=256, **settings):
@@ -96,7 +99,7 @@ def test_bands_cost_amplification():
 @pytest.mark.parametrize(("bands", "steps"), [(1, 9), (2, 1), (3, 40), (9, 9), (12, 9), (5, 300)])
 def test_optimized_column_is_the_best_of_those_near_it_and_its_inverse_does_not_grow(bands, steps):
     column = np.array(factorization.optimized(bands, steps))
-    assert np.all(column > 0) and np.all(np.diff(column) < 0)
+    assert np.all(column > 0) and np.all(np.diff(column) < 0) and column[0] == 1
 
     def error(values):
         return factorization.prefix_error(values, steps) * np.linalg.norm(values)
@@ -111,6 +114,18 @@ def test_optimized_column_is_the_best_of_those_near_it_and_its_inverse_does_not_
             near = column * np.exp(1e-2 * generator.standard_normal(bands))
             assert error(near) >= error(column) * (1 - 1e-7)
     assert np.abs(factorization.inverse(column / column[0], 2**14)).max() <= 1
+
+
+def test_no_end_of_a_wide_optimized_column_is_better_smaller_or_larger():
+    column = np.array(factorization.optimized(128, 2000))
+
+    def error(values):
+        return factorization.prefix_error(values, 2000) * np.linalg.norm(values)
+
+    for start in range(1, 128, 9):
+        for factor in (0.99, 1.01):
+            near = np.concatenate([column[:start], factor * column[start:]])
+            assert error(near) >= error(column) * (1 - 1e-6)
 
 
 def test_optimized_columns_are_those_of_a_general_optimizer():

@@ -5,6 +5,7 @@ import pytest
 
 from tfpriv import noise
 from tfpriv.errors import UserError
+from tfpriv.noise import native
 from tfpriv.noise.discrete_gaussian import PROVED_UNIT, UNIT
 
 
@@ -69,3 +70,9 @@ def test_rounding_costs_a_model_of_a_million_weights_little():
 def test_a_single_number_stays_one():
     released = noise.release(np.float32(2.2), np.array([5]), 1.0)
     assert released.shape == () and released == 7
+
+
+def test_library_that_is_not_built_is_missed_with_what_builds_it(monkeypatch):
+    monkeypatch.setattr(native.machinery, "EXTENSION_SUFFIXES", [".unbuilt"])
+    with pytest.raises(UserError, match=r"kernels\.unbuilt is missing.* with `make install`"):
+        native.load.__wrapped__()

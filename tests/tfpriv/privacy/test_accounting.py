@@ -1,4 +1,6 @@
+import dataclasses
 import math
+from unittest import mock
 
 import dp_accounting
 import numpy as np
@@ -36,6 +38,14 @@ def test_lesser_bound_is_reported_with_its_accountant():
     assert Epsilon(pld=3.0, rdp=2.0).accountant == "RDP"
     assert Epsilon(pld=None, rdp=2.0).value == 2
     assert Epsilon(pld=None, rdp=2.0).accountant == "RDP"
+    assert Epsilon(pld=2.0, rdp=2.0).accountant == "PLD"
+
+
+def test_epsilon_stays_as_it_was_found_and_names_its_accountants():
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        Epsilon(pld=1.0, rdp=2.0).pld = 0.5
+    with pytest.raises(TypeError):
+        Epsilon(1.0, 2.0)
 
 
 @pytest.mark.parametrize("delta", [1e-3, 1e-5, 1e-8, 1e-11])
@@ -72,6 +82,38 @@ def test_negative_divergence_by_rounding_raises_nothing(noise_multiplier):
     assert accounting.epsilon_rdp(event, accounting.ADD_OR_REMOVE, 1e-7) >= 0
 
 
+@pytest.mark.parametrize("order", [1.5, 2.0, 9.0])
+def test_allowance_for_rounding_is_two_and_a_half_times_what_was_measured(order):
+    # 4e-13 / (order - 1) a step was; of these steps themselves no divergence is left.
+    event = dp_accounting.SelfComposedDpEvent(dp_accounting.GaussianDpEvent(1e9), 10**9)
+    found = accounting.epsilon_rdp(event, accounting.ADD_OR_REMOVE, 0.01, (order,))
+    allowed = 2.5 * 4e-13 / (order - 1) * 10**9 + 1e9 * order / 2e18
+    # Canonne, Kamath and Steinke 2020, Proposition 12.
+    converted = math.log1p(-1 / order) - math.log(0.01 * order) / (order - 1)
+    assert found - converted == pytest.approx(allowed, rel=1e-6)
+
+
+def test_pld_is_used_up_to_the_ends_of_what_it_can_bound():
+    few = dp_accounting.SelfComposedDpEvent(dp_accounting.GaussianDpEvent(0.5), 3)
+    assert accounting.epsilon_pld(few, 1e-5, 1e6) is not None
+    assert accounting.epsilon_pld(few, 1e-5, 1.0001e6) is None
+    many = dp_accounting.SelfComposedDpEvent(dp_accounting.GaussianDpEvent(3000.0), 10**6)
+    rounding = 10**6 * 2.0**-52
+    assert accounting.epsilon_pld(many, 2 * rounding, 0.5) is None
+    exact = gaussian_epsilon(1 / 3, 2.01 * rounding)
+    # The delta that is left is about half of the one that was asked for.
+    half = gaussian_epsilon(1 / 3, 1.01 * rounding)
+    assert exact < accounting.epsilon_pld(many, 2.01 * rounding, 0.5) <= half * 1.001
+
+
+@pytest.mark.parametrize(("scale", "interval"), [(0.3, 1e-4), (1.0, 1e-4), (3.0, 3e-4)])
+def test_grid_of_losses_is_as_fine_as_it_is_said_to_be(scale, interval):
+    event = dp_accounting.SelfComposedDpEvent(dp_accounting.GaussianDpEvent(1.0), 1)
+    accountant = pld.PLDAccountant(value_discretization_interval=interval).compose(event)
+    found = accounting.epsilon_pld(event, 1e-5, scale)
+    assert found == pytest.approx(accountant.get_epsilon(1e-5), abs=1e-9)
+
+
 def test_delta_below_what_pld_cuts_off_is_left_to_rdp():
     event = poisson(0.5, 1.0, 2)
     assert pld.PLDAccountant().compose(event).get_epsilon(1e-15) == math.inf
@@ -92,6 +134,40 @@ def test_calibration_finds_the_least_noise_from_either_side(target, start):
     assert 3 / target <= noise <= 3 / target * 1.001
 
 
+@pytest.mark.parametrize("root", np.geomspace(0.02, 9e4, 30))
+def test_calibration_is_as_exact_where_epsilon_falls_all_at_once(root):
+    noise = accounting.calibrate(lambda z: 40.0 if z < root else 0.5, 1.0, 1.0)
+    assert root <= noise <= root * 1.001
+
+
+@pytest.mark.parametrize(
+    ("epsilon_of", "most"),
+    [(lambda z: 3 / z, 5), (lambda z: 3 / z + 0.5 / z**2, 7), (lambda z: 3 * z**-0.2, 6)],
+)
+def test_calibration_asks_for_few_epsilons_as_each_takes_seconds(epsilon_of, most):
+    for start in (0.05, 0.3, 1.0, 30.0, 900.0):
+        for target in (0.5, 1.0, 2.5, 5.0):
+            counted = mock.Mock(side_effect=epsilon_of)
+            accounting.calibrate(counted, target, start)
+            assert counted.call_count <= most, (start, target)
+
+
+@pytest.mark.parametrize("root", [3.0, 3.0 * (1 - 1e-5), 3.0 * (1 + 1e-5)])
+def test_calibration_may_start_where_it_will_end(root):
+    assert root <= accounting.calibrate(lambda z: root / z, 1.0, 3.0) <= root * 1.001
+    noise = accounting.calibrate(lambda z: 1.0 if z >= 1 else 2.0, 1.0, 1.0)
+    assert 1 <= noise <= 1.001
+
+
+def test_calibration_goes_to_the_ends_of_the_noise_it_tries():
+    for root in (0.0101, 0.99e5, 1e5):
+        noise = accounting.calibrate(lambda z, root=root: root / z, 1.0, 1.0)
+        assert root <= noise <= min(root * 1.001, 1e5)
+    for root, message in ((0.0099, "next to no noise"), (1.01e5, "no noise multiplier up to 1000")):
+        with pytest.raises(UserError, match=message):
+            accounting.calibrate(lambda z, root=root: root / z, 1.0, 1.0)
+
+
 def test_calibration_stops_with_a_sentence_when_noise_is_not_enough_or_not_needed():
     with pytest.raises(
         UserError, match=r"no noise multiplier up to 100000 .* raise target_epsilon"
@@ -101,9 +177,14 @@ def test_calibration_stops_with_a_sentence_when_noise_is_not_enough_or_not_neede
         accounting.calibrate(lambda z: 0.0, 1.0, 1.0)
 
 
-@pytest.mark.parametrize("target", [0, -1, math.nan, math.inf, -math.inf, 1e-9, 1e9])
+@pytest.mark.parametrize("target", [0, -1, math.nan, math.inf, -math.inf, 0.99e-3, 1.01e5])
 def test_impossible_target_is_refused(target):
-    with pytest.raises(UserError, match=r"target_epsilon is .* it must be a number from"):
+    with pytest.raises(UserError, match=r"is .* it must be a number from 0\.001 to 100000\."):
+        accounting.check_target(target)
+
+
+def test_targets_at_the_ends_are_possible():
+    for target in (1e-3, 1e5):
         accounting.check_target(target)
 
 
@@ -173,6 +254,11 @@ def test_deltas_are_just_above_the_exact_gaussian_ones(noise_multiplier):
     found = accounting.deltas(event, epsilons, 1e-4)
     assert np.all(found >= exact)
     np.testing.assert_allclose(found, exact, rtol=2e-3, atol=1e-9)
+
+
+def test_no_delta_is_above_one():
+    event = dp_accounting.SelfComposedDpEvent(dp_accounting.GaussianDpEvent(0.01), 4)
+    assert accounting.deltas(event, np.array([0.0]), 1.0) == 1
 
 
 @pytest.mark.parametrize("event", _EVENTS)

@@ -45,8 +45,21 @@ def test_segments_are_cut_where_a_pass_ends():
 def test_step_that_does_not_follow_is_refused():
     ledger = _ran((0, 2))
     ledger.record(2)
-    with pytest.raises(ValueError, match="step 5 does not follow"):
+    with pytest.raises(ValueError, match=r"step 5 does not follow on \[0, 3\]"):
         ledger.record(5)
+    ledger = _ran((0, 2), (2, 4))
+    with pytest.raises(ValueError, match=r"step 5 does not follow on \[2, 4\]"):
+        ledger.record(5)
+
+
+def test_written_ledger_is_read_again_and_goes_on_in_a_segment_of_its_own(tmp_path):
+    path = tmp_path / "steps.json"
+    _ran((0, 5), (3, 8)).write(path)
+    assert path.read_text() == "[[0, 5], [3, 8]]\n"
+    ledger = Ledger.read(path)
+    assert (ledger.stretches, ledger.segment) == ([[0, 5], [3, 8]], 2)
+    ledger.record(8)
+    assert ledger.stretches == [[0, 5], [3, 8], [8, 9]]
 
 
 @pytest.mark.parametrize(
@@ -55,7 +68,9 @@ def test_step_that_does_not_follow_is_refused():
         "[[0, 1.5]]",
         "[[0, -5]]",
         "[[3, 3]]",
-        "[[5, 9]]",
+        "[[0, 0]]",
+        "[[-1, 4]]",
+        "[[1, 4]]",
         "[[0, 4], [5, 9]]",
         '[["0", 4]]',
         "[4]",
@@ -79,5 +94,7 @@ def test_checkpoint_beyond_what_was_counted_is_refused(content, tmp_path):
         UserError, match="the last checkpoint has seen 80; epsilon would be too low"
     ):
         ledger.refuse_gap(80, path)
-    if ledger.stretches:
-        ledger.refuse_gap(79, path)
+    recorded = max([0, *(end for _, end in ledger.stretches)])
+    ledger.refuse_gap(recorded, path)
+    with pytest.raises(UserError, match=f"counts {recorded} steps"):
+        ledger.refuse_gap(recorded + 1, path)

@@ -16,6 +16,7 @@ from tfpriv.privacy import (
     AdaptiveGaussian,
     Banded,
     CyclicPoissonSampler,
+    Epsilon,
     FixedSizeSampler,
     Gaussian,
     PoissonSampler,
@@ -86,6 +87,40 @@ def by_hand(event, relation=dp_accounting.NeighboringRelation.ADD_OR_REMOVE_ONE,
 def gaussians(noise_multiplier, count):
     event = dp_accounting.GaussianDpEvent(noise_multiplier)
     return dp_accounting.SelfComposedDpEvent(event, count)
+
+
+def test_plan_stays_as_it_was_accounted_and_names_its_parts():
+    plan = plan_of(POISSON, GAUSSIAN)
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        plan.delta = 0.5
+    with pytest.raises(TypeError):
+        PrivacyPlan("client", POISSON)
+
+
+def test_steps_in_which_all_take_part_are_no_samples():
+    everybody = PoissonSampler(population=30, expected_size=30)
+    assert plan_of(everybody, GAUSSIAN).event([3, 2]) == gaussians(1.2, 5)
+    in_turn = CyclicPoissonSampler(population=30, expected_size=5, separation=6)
+    banded = Banded(clip_norm=0.5, noise_multiplier=1.2, bands=4)
+    # Once in each six steps, begun anew with each segment.
+    assert plan_of(in_turn, banded).event([13, 5]) == gaussians(1.2, 4)
+
+
+def test_banded_steps_are_a_sample_for_each_turn_of_a_member():
+    cyclic = CyclicPoissonSampler(population=100, expected_size=5, separation=7)
+    banded = Banded(clip_norm=0.5, noise_multiplier=1.2, bands=4)
+    turn = dp_accounting.PoissonSampledDpEvent(0.35, dp_accounting.GaussianDpEvent(1.2))
+    expected = dp_accounting.SelfComposedDpEvent(turn, 5)
+    assert plan_of(cyclic, banded).event([15, 0, 8]) == expected
+
+
+def test_bands_up_to_the_separation_are_possible_and_any_number_of_an_inverse():
+    cyclic = CyclicPoissonSampler(population=100, expected_size=5, separation=4)
+    bands = Banded(clip_norm=0.5, noise_multiplier=1.2, bands=4)
+    plan_of(cyclic, bands)
+    with pytest.raises(UserError, match="5 bands reach beyond a separation of 4 steps"):
+        plan_of(cyclic, bands, bands=5)
+    plan_of(cyclic, bands, bands=5, factorization="inverse_sqrt")
 
 
 @pytest.mark.parametrize("mechanism", [GAUSSIAN, ADAPTIVE])
@@ -290,6 +325,13 @@ def test_delta_that_is_not_below_one_over_the_population_is_warned_of():
     assert "delta = 0.01 is not below 1/" in warning
 
 
+def test_rough_calibration_is_near_and_by_rdp_alone():
+    plan = plan_of(SHUFFLED, GAUSSIAN, noise_multiplier=None)
+    roughly = plan.calibrate(2.0, 1, roughly=True)
+    assert 1.95 < roughly.epsilon_rdp([1]) <= 2.0
+    assert 1.99 < plan.calibrate(2.0, 1).epsilon([1]).pld <= 2.0 < roughly.epsilon([1]).pld * 1.2
+
+
 def test_calibration_for_no_steps_is_refused():
     with pytest.raises(UserError, match="for 0 steps; run at least one"):
         plan_of(POISSON, GAUSSIAN).calibrate(1.0, 0)
@@ -343,6 +385,8 @@ def test_tree_over_two_passes_and_negative_segments_are_errors():
         plan_of(SHUFFLED, TREE).event([29])
     with pytest.raises(ValueError, match="negative number of steps"):
         plan_of(POISSON, GAUSSIAN).epsilon([100, -50])
+    with pytest.raises(ValueError, match=r"negative number of steps: \[3, -1\]"):
+        plan_of(POISSON, GAUSSIAN).event([3, -1])
 
 
 @pytest.mark.parametrize("delta", [None, 0, 1, math.nan])
@@ -408,7 +452,8 @@ def test_release_with_fixed_size_samples_is_bounded_at_twice_its_reach():
 @for_each([(POISSON, GAUSSIAN), (FIXED, GAUSSIAN), (SHUFFLED, TREE)])
 def test_release_counts_without_steps(sampler, mechanism, segments):
     plan = plan_of(sampler, mechanism)
-    assert plan.epsilon(segments).value == plan.epsilon_rdp(segments) == 0
+    assert plan.epsilon(segments) == Epsilon(pld=0.0, rdp=0.0)
+    assert plan.epsilon_rdp(segments) == 0
     exact = gaussian_epsilon((2 if sampler is FIXED else 1) / 7, 1e-5)
     epsilon = released(plan).epsilon(segments)
     assert exact <= epsilon.pld <= exact * 1.001
@@ -433,12 +478,16 @@ def test_noise_is_calibrated_beside_a_release(sampler, mechanism):
 def test_target_that_a_release_alone_exceeds_is_refused():
     with pytest.raises(UserError, match=r"noise multiplier of 7, alone costs an epsilon of 0\.50"):
         released(plan_of(POISSON, GAUSSIAN)).calibrate(0.5, 100)
+    plan = released(plan_of(POISSON, GAUSSIAN))
+    with pytest.raises(UserError, match="alone costs an epsilon of"):
+        plan.calibrate(plan.epsilon([]).value, 100)
 
 
 @pytest.mark.parametrize("noise_multiplier", [0, -1.0, math.nan, math.inf])
 def test_release_needs_noise(noise_multiplier):
     with pytest.raises(UserError, match=r"release_noise_multiplier is .* must be a number above 0"):
         released(plan_of(POISSON, GAUSSIAN), noise_multiplier)
+    assert released(plan_of(POISSON, GAUSSIAN), 0.01).release_noise_multiplier == 0.01
 
 
 @pytest.mark.parametrize("mechanism", [None, Gaussian(clip_norm=1.0, noise_multiplier=0.0)])

@@ -1,3 +1,4 @@
+import dataclasses
 import math
 
 import numpy as np
@@ -5,13 +6,20 @@ import pytest
 from scipy import stats
 
 from tfpriv.errors import UserError
-from tfpriv.privacy import FixedSizeSampler, PoissonSampler, ShuffledSampler, build_sampler
+from tfpriv.privacy import (
+    CyclicPoissonSampler,
+    FixedSizeSampler,
+    PoissonSampler,
+    ShuffledSampler,
+    build_sampler,
+)
 
 SAMPLERS = [
     PoissonSampler(population=50, expected_size=10),
     FixedSizeSampler(population=50, size=10),
     ShuffledSampler(population=50, size=10),
 ]
+CYCLIC = CyclicPoissonSampler(population=50, expected_size=5, separation=4)
 
 
 def poisson_matrix(steps):
@@ -70,7 +78,31 @@ def test_draw_depends_on_seed_and_step_alone(sampler):
     assert not np.array_equal(sampler.sample(7, seed=4), draw)
 
 
-@pytest.mark.parametrize("sampler", SAMPLERS[:2], ids=lambda sampler: sampler.name)
+@pytest.mark.parametrize(
+    ("sampler", "first", "again"),
+    [
+        (PoissonSampler(population=50, expected_size=5), [5, 11, 31, 36, 40], [6, 26, 35, 41, 49]),
+        (FixedSizeSampler(population=50, size=5), [6, 21, 29, 44, 48], [7, 9, 34, 35, 44]),
+        (ShuffledSampler(population=50, size=5), [4, 7, 21, 29, 33], [4, 7, 21, 29, 33]),
+        (CYCLIC, [6, 7, 22, 44, 46], [7, 22, 32, 40, 44, 46]),
+    ],
+    ids=lambda value: getattr(value, "name", None),
+)
+def test_draws_are_those_of_earlier_versions(sampler, first, again):
+    # Or a run that is resumed under a newer version would not draw as it began.
+    assert sampler.sample(7, 3).tolist() == first
+    assert sampler.sample(7, 3, segment=1).tolist() == again
+
+
+@pytest.mark.parametrize("sampler", [*SAMPLERS, CYCLIC], ids=lambda sampler: sampler.name)
+def test_sampler_stays_as_it_was_accounted_and_names_its_numbers(sampler):
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        sampler.population = 7
+    with pytest.raises(TypeError):
+        type(sampler)(*dataclasses.astuple(sampler))
+
+
+@pytest.mark.parametrize("sampler", [*SAMPLERS[:2], CYCLIC], ids=lambda sampler: sampler.name)
 def test_other_segment_draws_anew(sampler):
     assert not np.array_equal(sampler.sample(7, 3, segment=1), sampler.sample(7, 3))
     np.testing.assert_array_equal(sampler.sample(7, 3, segment=0), sampler.sample(7, 3))
@@ -123,6 +155,19 @@ def test_broken_size_is_refused_where_members_are_counted(name):
         build_sampler(name, 10, 2.5)
     assert build_sampler(name, 10, 3.0).size == 3
     assert build_sampler("poisson", 10, 2.5).sampling_probability == 0.25
+
+
+def test_population_of_one_is_the_smallest():
+    for name in ("poisson", "fixed_size", "shuffled"):
+        smallest = build_sampler(name, 1, 1)
+        assert smallest.name == name and smallest.sample(0, seed=1).tolist() == [0]
+
+
+def test_cyclic_sampler_is_built_with_its_separation_alone():
+    built = build_sampler("cyclic_poisson", 50, 5, separation=4)
+    assert built == CYCLIC and built.sampling_probability == 0.4
+    with pytest.raises(UserError, match="cyclic_poisson needs a separation; give one of at least"):
+        build_sampler("cyclic_poisson", 50, 5)
 
 
 def test_empty_population_and_unknown_sampler_are_refused():

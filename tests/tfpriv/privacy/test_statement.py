@@ -76,7 +76,41 @@ def test_statement_is_strict_json_with_the_promised_keys(plan):
 @pytest.mark.parametrize("plan", PLANS)
 def test_indented_text_fits_in_eighty_columns(plan):
     text = text_of(plan, repeated_steps=3, not_covered=["a long list of words " * 10])
-    assert max(map(len, text.splitlines())) <= 78
+    lines = text.splitlines()
+    assert max(map(len, lines)) <= 78
+    # Only what goes on with a point of the list is indented.
+    points = lines.index("Not covered:") if plan.is_private else len(lines)
+    assert not any(line.startswith((" ", "- ")) for line in lines[:points])
+    assert all(line.startswith(("  ", "- ")) for line in lines[points + 1 :])
+
+
+def test_lines_are_filled():
+    # 78 columns.
+    described = {**describe(PLANS[0]), "notes": ["abcdef " * 10 + "abcdefgh"]}
+    assert "abcdef " * 10 + "abcdefgh\n" in statement.as_text(PLANS[0], described)
+
+
+@pytest.mark.parametrize(
+    ("epsilon", "words_"),
+    [
+        (0.6931, "at most exp(0.6931), or about 2, times"),
+        (9.21, "at most exp(9.21), or about 1e+04, times"),
+        (9.22, "at most exp(9.22) times"),
+        (2000.0, "at most exp(2000) times"),
+    ],
+)
+def test_how_much_more_probable_is_told_as_a_number_up_to_ten_thousand(epsilon, words_):
+    described = {**describe(PLANS[0]), "epsilon": epsilon}
+    assert words_ in words(statement.as_text(PLANS[0], described))
+
+
+def test_run_that_spent_more_than_its_target_is_noted():
+    described = {**describe(PLANS[0]), "epsilon": 2.00041}
+    (note,) = statement.notes_on_target(described, 2.0)
+    assert note.startswith("epsilon is 2.001, above --target_epsilon=2: the run was interrupted")
+    for target in (2.00041, 3.0, None):
+        assert statement.notes_on_target(described, target) == ()
+    assert statement.notes_on_target({**described, "epsilon": None}, 2.0) == ()
 
 
 @pytest.mark.parametrize("plan", PLANS[-2:])

@@ -78,6 +78,19 @@ def test_divergence_is_that_of_the_mixture_above_one_and_of_its_reverse_below(pr
         assert computed == pytest.approx(by_quadrature(epsilon), rel=1e-5, abs=1e-8)
 
 
+@pytest.mark.parametrize("noise", [0.1, 10.0, 100.0])
+def test_divergence_is_a_probability(noise):
+    for probability in (0.01, 1.0):
+        found = subsets.divergence(np.linspace(-1, 1, 2001) * 15 / noise, noise, probability)
+        assert found.min() >= 0 and found.max() <= 1
+
+
+def test_grid_reaches_beyond_the_losses_of_little_noise():
+    # Losses are normal around 200 with a deviation of 20, so 400 is but 10 deviations off.
+    event = dp_accounting.SelfComposedDpEvent(dp_accounting.GaussianDpEvent(0.05), 1)
+    assert subsets.compose([event], 1.0).get_delta_for_epsilon(500.0) < 1e-13
+
+
 @pytest.mark.parametrize(
     ("population", "size", "noise", "steps", "delta", "by_rdp", "by_pld"),
     [
