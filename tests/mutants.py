@@ -1,4 +1,4 @@
-"""Breaks tfpriv/privacy in one place at a time and counts the breaks that its tests notice.
+"""Breaks the privacy package in one place at a time and counts the breaks that its tests notice.
 
   python -m tests.mutants plan accounting
 
@@ -33,10 +33,17 @@ from tfpriv import files
 from tfpriv.runs import json_files, provenance
 
 _FOLDER = pathlib.Path(__file__).parent
-SOURCES, _TESTS = _FOLDER.parent / "tfpriv" / "privacy", _FOLDER / "tfpriv" / "privacy"
+_ROOT = _FOLDER.parent
+_TESTS = _FOLDER / "tfpriv"
 RESULTS, README = _FOLDER / "mutants.json", _FOLDER / "README.md"
 BEGIN, END = "<!-- mutants -->", "<!-- /mutants -->"
-MODULES = tuple(sorted(path.stem for path in SOURCES.glob("[a-z]*.py")))
+MODULES = {
+    path.stem: path
+    for path in (
+        *sorted((_ROOT / "tfpriv" / "privacy").glob("[a-z]*.py")),
+        _ROOT / "tfpriv" / "noise" / "factorization.py",
+    )
+}
 
 # In seconds: no test that takes longer is run, and none beyond this sum for one mutant; for a line
 # that runs at import, which all tests reach, none beyond the lesser sum.
@@ -210,7 +217,8 @@ class Mutant:
     apply: Callable[[], None]
 
     def __str__(self) -> str:
-        return f"tfpriv/privacy/{self.module}.py:{self.line}: {self.before} -> {self.after}"
+        path = MODULES[self.module].relative_to(_ROOT)
+        return f"{path}:{self.line}: {self.before} -> {self.after}"
 
     @property
     def reason(self) -> str | None:
@@ -377,12 +385,18 @@ def _file(test):
     return pathlib.PurePath(test.partition("::")[0]).name
 
 
+def _dotted(module):
+    return ".".join(MODULES[module].relative_to(_ROOT).with_suffix("").parts)
+
+
 def _run_base(path):
     """Runs all tests, and writes their times and what they reach."""
-    measured = coverage.Coverage(data_file=None, source_pkgs=["tfpriv.privacy"], messages=False)
+    measured = coverage.Coverage(
+        data_file=None, include=[*map(str, MODULES.values())], messages=False
+    )
     measured.start()
     measured.switch_context(_IMPORT)
-    modules = [importlib.import_module(f"tfpriv.privacy.{name}") for name in MODULES]
+    modules = [importlib.import_module(_dotted(name)) for name in MODULES]
     seconds = {}
 
     class Watch:
@@ -404,7 +418,7 @@ def _run_base(path):
             seconds[item.nodeid] = time.perf_counter() - start
             return result
 
-    code = _pytest([_TESTS], Watch())
+    code = _pytest([_TESTS / "privacy", _TESTS / "noise" / "test_factorization.py"], Watch())
     measured.stop()
     data = measured.get_data()
     reached = {
@@ -418,7 +432,7 @@ def _run_base(path):
 def _run_mutant(mutant, tree, tests):
     """Runs tests against a mutant, in their order, until one fails."""
     mutant.apply()
-    name, path = f"tfpriv.privacy.{mutant.module}", str(SOURCES / f"{mutant.module}.py")
+    name, path = _dotted(mutant.module), str(MODULES[mutant.module])
 
     class Loader(importlib.machinery.SourceFileLoader):
         def get_code(self, fullname):
@@ -440,7 +454,7 @@ def _run_mutant(mutant, tree, tests):
     sys.meta_path.insert(0, Finder)
     resource.setrlimit(resource.RLIMIT_AS, (_MEMORY, _MEMORY))
     # The file of the module first: the others need not even be read if it notices.
-    return _pytest(sorted({_TESTS / _file(test) for test in tests}), Order())
+    return _pytest(sorted({test.partition("::")[0] for test in tests}), Order())
 
 
 def _pytest(paths, plugin):
@@ -484,7 +498,7 @@ def is_killed(mutant: Mutant, tree: ast.Module, tests: _Tests) -> bool:
 
 def measure(module: str, tests: _Tests) -> dict:
     """Runs all mutants of a module and prints those that survive."""
-    tree = ast.parse((SOURCES / f"{module}.py").read_text())
+    tree = ast.parse(MODULES[module].read_text())
     counts, equivalent, survivors = collections.Counter(), [], []
     for mutant in mutants_of(module, tree):
         counts["mutants"] += 1
@@ -518,7 +532,7 @@ def main() -> None:
     parser.add_argument("modules", nargs="*", help=f"of {', '.join(MODULES)}; all if left out")
     asked_for = parser.parse_args().modules or MODULES
     if unknown := set(asked_for) - set(MODULES):
-        parser.error(f"there is no module {', '.join(sorted(unknown))} in tfpriv/privacy.")
+        parser.error(f"there is no module {', '.join(sorted(unknown))} to break.")
     _load_packages()
     tests = _Tests()
     results = json_files.read(RESULTS) if RESULTS.exists() else {"modules": {}}

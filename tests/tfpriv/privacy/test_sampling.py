@@ -163,11 +163,10 @@ def test_population_of_one_is_the_smallest():
         assert smallest.name == name and smallest.sample(0, seed=1).tolist() == [0]
 
 
-def test_cyclic_sampler_is_built_with_its_separation_alone():
+def test_cyclic_sampler_is_built_with_its_separation_or_1():
     built = build_sampler("cyclic_poisson", 50, 5, separation=4)
     assert built == CYCLIC and built.sampling_probability == 0.4
-    with pytest.raises(UserError, match="cyclic_poisson needs a separation; give one of at least"):
-        build_sampler("cyclic_poisson", 50, 5)
+    assert build_sampler("cyclic_poisson", 50, 5).separation == 1
 
 
 def test_empty_population_and_unknown_sampler_are_refused():
