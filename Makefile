@@ -6,7 +6,8 @@ SHELL := /bin/bash
 .ONESHELL:
 .SILENT:
 .DEFAULT_GOAL := help
-.PHONY: help install demo test conformance players grid sanitize power mutants lint format lock opacus benchmark reproduce clean FORCE
+.PHONY: help install demo test conformance players grid sanitize power mutants lint format docs lock \
+  opacus benchmark reproduce clean FORCE
 
 uv_version := 0.13.9
 python := .venv/bin/python
@@ -167,6 +168,9 @@ format: .venv/installed ## format the code and mend what the linter can
 	$(python) -m ruff check --fix .
 	$(python) -m ruff format .
 	.venv/bin/clang-format -i $(native)
+
+docs: .venv/installed ## write pages from the docstrings into build/docs
+	$(python) docs/make_pages.py
 
 lock: ## make requirements.lock anew (UPGRADE=1: with the newest versions that fit)
 	$(functions)

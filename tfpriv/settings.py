@@ -6,6 +6,7 @@ flags, documentation and checks all come from there.
 
 import dataclasses
 import math
+import re
 import types
 import typing
 from collections.abc import Callable, Iterator
@@ -130,7 +131,9 @@ def documented(cls: type) -> type:
     lines = []
     for setting in of(cls):
         choices = f" One of {', '.join(setting.choices)}." if setting.choices else ""
-        lines.append(f"        {setting.name}: {setting.help}{choices}")
+        # In backticks a page of HTML shows <date>.
+        text = re.sub(r"[\w/-]*(?:<\w+>[\w/-]*)+", r"`\g<0>`", setting.help)
+        lines.append(f"        {setting.name}: {text}{choices}")
     cls.__doc__ = f"{cls.__doc__.rstrip()}\n\n    Attributes:\n" + "\n".join(lines) + "\n    "
     return cls
 

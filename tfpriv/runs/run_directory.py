@@ -257,7 +257,7 @@ class RunDirectory:
 
     @property
     def trajectory_path(self) -> pathlib.Path:
-        """The folder for the models of an audited run's evaluations, step_<number>.npz."""
+        """The folder for the models of an audited run's evaluations, `step_<number>.npz`."""
         return self.path / "trajectory"
 
     @property
