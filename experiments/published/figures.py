@@ -64,21 +64,22 @@ def find(presets: pathlib.Path, figure: str | None) -> tuple[str, str, dict]:
 
 
 class Points:
-    """The points of a figure that have been run, as its paper's points.json holds them."""
+    """The points of a figure that have been run, as a points.json holds them."""
 
-    def __init__(self, paper: pathlib.Path, name: str, figure: dict):
+    def __init__(self, paper: pathlib.Path, name: str, figure: dict, folder: pathlib.Path):
         """Reads them.
 
         Args:
             paper: The folder of the paper's presets.
             name: The figure's.
             figure: Its description, from `find`.
+            folder: Where points.json is kept; where it has none, the paper's points are the first.
 
         Raises:
             UserError: points.json is damaged, or has points that were run with other flags.
         """
-        self._path, self._figure = paper / POINTS, figure
-        self._everything = _read(self._path)
+        self._path, self._figure = folder / POINTS, figure
+        self._everything = _read(self._path if self._path.exists() else paper / POINTS)
         self._points = self._everything.setdefault(name, {})
         self._commands = self._everything.setdefault(f"{_COMMANDS}{name}", {})
         _refuse_other_commands(self._path, figure, self._points, self._commands)
@@ -103,8 +104,8 @@ class Points:
             UserError: A folder cannot be written to, a run failed, or its summary has no such
                 metric.
         """
-        refuse_unwritable(self._path.parent, "give another --presets_dir")
         refuse_unwritable(folder, "start in another folder")
+        refuse_unwritable(self._path.parent, "give another --presets_dir")
         figure = self._figure
         for seed, label, value in itertools.product(seeds, figure["curves"], figure["values"]):
             known = self._points.get(label, {}).get(str(value), {})

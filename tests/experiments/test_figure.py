@@ -44,8 +44,13 @@ def _refused(done):
 
 
 def _figure(presets, *more, figure="paper2020/curve", folder=None, cwd=None):
+    more = [*more, "--record", f"--figure_dir={folder or presets.parent}"]
+    return _run(presets, *more, figure=figure, cwd=cwd)
+
+
+def _run(presets, *more, figure="paper2020/curve", cwd=None):
     command = [sys.executable, "-m", "experiments.figure", f"--figure={figure}", *more]
-    command += [f"--presets_dir={presets}", f"--figure_dir={folder or presets.parent}"]
+    command += [f"--presets_dir={presets}"]
     return subprocess.run(
         command,
         cwd=cwd or presets.parent,
@@ -75,6 +80,21 @@ def test_points_are_run_once_and_drawn(presets):
     picture.unlink()
     assert _figure(presets, "--draw").returncode == 0
     assert picture.exists()
+
+
+def test_what_is_not_to_be_recorded_stays_in_a_folder_of_its_own(presets):
+    path = presets / "paper2020" / "points.json"
+    made = json.dumps({"curve": {"DP-SGD": {"1": {"0": 0.25}}}})
+    path.write_text(made)
+    folder = presets.parent / "runs" / "figures" / "paper2020" / "curve"
+    for more, runs in ((("--draw",), 0), ((), 1), ((), 1)):
+        done = _run(presets, *more)
+        assert done.returncode == 0, done.stderr
+        assert done.stdout.splitlines()[-1] == str(folder / "paper2020_curve.png")
+        assert len(list(folder.rglob("summary.json"))) == runs
+    assert path.read_text() == made
+    points = json.loads((folder / "points.json").read_text())["curve"]["DP-SGD"]
+    assert points["1"] == {"0": 0.25} and 0 < points["8"]["0"] < 1
 
 
 def test_points_of_other_flags_are_refused_until_they_are_removed(presets):
