@@ -160,7 +160,7 @@ a test repeats it. What is not in the list is refused by name.
   what it reads, beside what it gives.
 - **training**: whether `experiments.secure_training` takes it (ABY3 only).
 
-A softmax or sigmoid at the end is left to the client, who applies it to the outputs in the clear,
+A softmax or sigmoid at the end is left to the client, who applies it to the outputs in plaintext,
 unless `--softmax=approximate` says otherwise. A BatchNormalization after a layer with weights costs
 nothing: it goes into them.
 

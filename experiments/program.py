@@ -15,14 +15,14 @@ from tfpriv import environment, errors, settings
 from tfpriv.errors import UserError
 
 INTERRUPTED = 128 + signal.SIGINT
-# What is computed on shares is not what is computed in the clear.
+# What is computed on shares is not what is computed in plaintext.
 DISAGREES = 4
 
 
 def define_flags(config_class: type) -> None:
     """Defines a flag for each setting of a config class, with the field's default."""
     for setting in settings.of(config_class):
-        usage.note_group(setting.name, setting.group)
+        usage.note_setting(setting)
         if setting.choices and not setting.own:
             flags.DEFINE_enum(setting.name, setting.default, setting.choices, setting.help)
         else:
@@ -46,7 +46,7 @@ def run(main: Callable[[], None], *, resumes: bool = False) -> None:
     """Runs a program: parses the flags, calls `main`, and ends with a sentence if it fails.
 
     The exit status is 0, 1 for a flag that does not exist, 2 for a UserError, 4 where answers on
-    shares are not those in the clear, or 130 after Ctrl-C.
+    shares are not those in plaintext, or 130 after Ctrl-C.
 
     Args:
         main: The program.

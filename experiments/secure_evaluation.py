@@ -15,7 +15,7 @@ _PROTOCOL = flags.DEFINE_enum(
     None,
     inference_config.PROTOCOLS,
     "Also evaluate the trained model on secret shares of its weights and of test examples, with "
-    "this protocol, beside the same in the clear; see experiments/secure_inference.py.",
+    "this protocol, beside the same in plaintext; see experiments/secure_inference.py.",
 )
 _EXAMPLES = flags.DEFINE_integer(
     "secure_examples",

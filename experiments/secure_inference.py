@@ -7,7 +7,7 @@
   python -m experiments.secure_inference --model=runs/demo --players=players.json
 
 Three servers hold shares of the weights and of the examples and compute shares of the answers,
-which are put together by the client alone. Beside it stands the same model in the clear. It leaves
+which are put together by the client alone. Beside it stands the same model in plaintext. It leaves
 a run directory: config.json, metrics.csv (seconds by batch), plots/ and summary.json.
 """
 

@@ -1,4 +1,4 @@
-"""Trains a network on secret-shared data, next to the same steps in the clear.
+"""Trains a network on secret-shared data, next to the same steps in plaintext.
 
   python -m experiments.secure_training --network=logistic --optimizer=sgd --epochs=5
 

@@ -7,6 +7,8 @@ import textwrap
 
 from absl import flags
 
+from tfpriv import settings
+
 # What other tools call a setting, and what it may be called here.
 _ELSEWHERE = {
     "batch_size": ("expected_batch_size",),
@@ -24,12 +26,12 @@ _ELSEWHERE = {
 }
 _OTHERS = "Flags"
 
-_groups = {}
+_settings = {}
 
 
-def note_group(flag: str, group: str) -> None:
-    """Remembers under which heading the help has a flag."""
-    _groups[flag] = group
+def note_setting(setting: settings.Setting) -> None:
+    """Remembers under which heading the help has a setting's flag, and what may be named there."""
+    _settings[setting.name] = setting
 
 
 class _Help(flags.BooleanFlag):
@@ -57,7 +59,8 @@ def of_main() -> str:
     width = min(shutil.get_terminal_size().columns, 100)
     groups = {}
     for flag in flags.FLAGS.get_key_flags_for_module(sys.argv[0]):
-        groups.setdefault(_groups.get(flag.name, _OTHERS), []).append(flag)
+        group = _settings[flag.name].group if flag.name in _settings else _OTHERS
+        groups.setdefault(group, []).append(flag)
     lines = [(sys.modules["__main__"].__doc__ or "").strip(), ""]
     for group in sorted(groups, key=lambda name: name == _OTHERS):
         lines.append(f"{group}:")
@@ -79,8 +82,11 @@ def of_unknown(name: str) -> str:
 def _lines(flag, width):
     kind = flag.parser.syntactic_help
     values = getattr(flag.parser, "enum_values", None)
+    setting = _settings.get(flag.name)
     if values:
         value = "|".join(values)
+    elif setting and setting.choices and setting.own:
+        value = "|".join([*setting.choices, "FILE.py:FUNCTION"])
     elif flag.boolean:
         value = ""
     else:

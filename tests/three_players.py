@@ -60,7 +60,7 @@ def main() -> int:
                 output=folder / "training",
             )
     if inference["agreement"] < 0.99 or training["max_abs_error"] > 0.01:
-        print("error: on shares something else came out than in the clear.", file=sys.stderr)
+        print("error: on shares something else came out than in plaintext.", file=sys.stderr)
         return 1
     return 0
 

@@ -208,7 +208,7 @@ def test_help_is_in_groups_and_ends_with_0(flag):
     headings = [line for line in lines if line.endswith(":") and line[0] != " "]
     assert headings[:4] == ["Data:", "Model:", "Training:", "Privacy:"]
     assert lines.index("  --dataset=TEXT") < lines.index("Model:")
-    assert "  --mechanism=dpsgd|tree|banded|none" in lines
+    assert "  --mechanism=dpsgd|tree|banded|none|FILE.py:FUNCTION" in lines
     assert max(map(len, lines)) <= 100
 
 

@@ -35,7 +35,7 @@ def test_it_ends_in_a_screen_with_both_accuracies(model_file, tmp_path):
     assert result.returncode == 0, result.stderr
     lines = result.stdout.splitlines()
     assert len(lines) < 24 and max(map(len, lines)) <= max(80, len(str(tmp_path)) + 40)
-    assert "accuracy on shares" in result.stdout and "in the clear" in result.stdout
+    assert "accuracy on shares" in result.stdout and "in plaintext" in result.stdout
     assert "summary.json" in result.stdout
     assert "WARNING" not in result.stderr and "tf_encrypted" not in result.stderr
     summary = json.loads((tmp_path / "run" / "summary.json").read_text())
@@ -79,7 +79,7 @@ def test_answers_that_disagree_are_a_warning_and_a_status_of_their_own(tmp_path)
     )
     assert result.returncode == 4, result.stderr
     last = result.stderr.strip().splitlines()[-1]
-    assert last.startswith("warning: the answers on shares are not those in the clear: ")
+    assert last.startswith("warning: the answers on shares are not those in plaintext: ")
     assert "relu" in last
     summary = json.loads((tmp_path / "run" / "summary.json").read_text())
     assert summary["disagreement"] in last

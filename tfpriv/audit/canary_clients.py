@@ -133,7 +133,7 @@ def cosines(target: Target, count: int) -> tuple[dict[str, np.ndarray], int]:
 
 def estimate(
     members: np.ndarray,
-    others: np.ndarray,
+    non_members: np.ndarray,
     known: tuple[float, float] | None,
     delta: float,
     confidence: float,
@@ -145,19 +145,19 @@ def estimate(
 
     Args:
         members: [n] scores of canaries that took part, n >= 2.
-        others: [m] scores of those that did not, m >= 2.
-        known: Mean and standard deviation of the others' distribution, if a theorem says them;
+        non_members: [m] scores of those that did not, m >= 2.
+        known: Mean and standard deviation of the non-members' distribution, if a theorem says them;
             else they are measured.
         delta: Of the estimate.
         confidence: Of the intervals; that of the estimate is a bootstrap's over canaries, by its
             percentiles.
         seed: Of the bootstrap.
     """
-    null = _described(others, confidence)
+    null = _described(non_members, confidence)
     if known:
         null |= {"known_mean": known[0], "known_stddev": known[1]}
     described = {"took_part": _described(members, confidence), "left_out": null}
-    fewest = min(len(members), len(others))
+    fewest = min(len(members), len(non_members))
     if fewest < _ENOUGH_TO_ESTIMATE:
         because = (
             f"{fewest} canaries on one side are too few to measure a variance; it takes at least "
@@ -171,12 +171,12 @@ def estimate(
 
     generator = np.random.default_rng((seed, _BOOTSTRAP_STREAM))
     drawn = [
-        epsilon(*(generator.choice(part, len(part)) for part in (members, others)))
+        epsilon(*(generator.choice(part, len(part)) for part in (members, non_members)))
         for _ in range(_RESAMPLES)
     ]
     tail = (1 - confidence) / 2
     low, high = np.quantile(drawn, [tail, 1 - tail])
-    found = statistics.Estimate(epsilon(members, others), float(low), float(high))
+    found = statistics.Estimate(epsilon(members, non_members), float(low), float(high))
     return {"epsilon_estimate": report.plain(found), **described}
 
 

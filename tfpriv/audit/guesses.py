@@ -11,8 +11,8 @@ from tfpriv.audit.claims import Claim
 from tfpriv.audit.one_run_bounds import one_run_epsilon
 from tfpriv.audit.statistics import CONFIDENCE
 
-# The numbers of guesses that are tried without a claim, as shares of the canaries.
-_GUESSED_SHARES = (0.02, 0.05, 0.1, 0.2, 0.4, 0.7, 1.0)
+# The numbers of guesses that are tried without a claim, as fractions of the canaries.
+_GUESSED_FRACTIONS = (0.02, 0.05, 0.1, 0.2, 0.4, 0.7, 1.0)
 _PAIRS_STREAM = 0x9A12
 # What stands for infinity where scores are subtracted.
 _FAR = 1e300
@@ -50,7 +50,7 @@ def guess_canaries(
         guesses, correct = guessed(*claim.guesses(m, 1 - confidence))
         epsilon = claim.bound(m, guesses, correct, 1 - confidence)
         return {"epsilon": epsilon, "guesses": guesses, "correct": correct}
-    numbers = sorted({max(2, 2 * round(share * m / 2)) for share in _GUESSED_SHARES})
+    numbers = sorted({max(2, 2 * round(fraction * m / 2)) for fraction in _GUESSED_FRACTIONS})
     numbers = [number for number in numbers if number <= m]
     choices = [(number // 2, number // 2) for number in numbers]
     choices += [(0, number) for number in numbers if number <= m // 2]
@@ -95,7 +95,7 @@ def guess_pairs(
         correct = int(is_correct[:guesses].sum())
         epsilon = claim.bound(m, guesses, correct, 1 - confidence, replaces=True)
         return {"epsilon": epsilon, "guesses": guesses, "correct": correct}
-    numbers = sorted({max(1, round(share * m)) for share in _GUESSED_SHARES})
+    numbers = sorted({max(1, round(fraction * m)) for fraction in _GUESSED_FRACTIONS})
     guessed = [(number, int(is_correct[:number].sum())) for number in numbers]
     return _best_bound(m, guessed, confidence, replaces=True)
 

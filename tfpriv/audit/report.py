@@ -47,7 +47,7 @@ class Finding:
         bound_rests_on: In words, what the bound takes for granted, where there is one.
         figures: What audit.json holds besides, fit for JSON.
         summary: The most important figures, flat.
-        curves: Scores of members and of others by the attack's name, for the picture.
+        curves: Scores of members and of non-members by the attack's name, for the picture.
     """
 
     threat_model: str
@@ -97,15 +97,15 @@ def _told_apart(bound, epsilon):
 
 
 def bound_of_draw(
-    target: Target, config: AuditConfig, members: np.ndarray, others: np.ndarray
+    target: Target, config: AuditConfig, members: np.ndarray, non_members: np.ndarray
 ) -> dict:
-    """Returns the fields of a Finding on what scores of members and of others prove.
+    """Returns the fields of a Finding on what scores of members and of non-members prove.
 
     Args:
         target: The run; that its draw decided who took part is what the bound rests on.
         config: Of the audit.
         members: [n] scores of members, higher where the attacker believes in membership.
-        others: [n] scores of the others.
+        non_members: [n] scores of non-members.
     """
     if not target.is_random:
         return {
@@ -113,7 +113,7 @@ def bound_of_draw(
             "no_bound_because": "a test set may differ from the training set in more ways than by "
             "chance",
         }
-    guessed = guess_pairs(members, others, target.claim, config.confidence, config.seed)
+    guessed = guess_pairs(members, non_members, target.claim, config.confidence, config.seed)
     words = _DRAW.format(**guessed, theorem=by_theorem(target.claim))
     return {"epsilon_lower_bound": guessed["epsilon"], "bound_rests_on": words}
 
@@ -216,16 +216,16 @@ def _shown(estimate, form):
     return f"{value} ({low} to {high})"
 
 
-def rates(members: np.ndarray, others: np.ndarray, confidence: float) -> dict:
+def rates(members: np.ndarray, non_members: np.ndarray, confidence: float) -> dict:
     """Returns AUC, advantage and TPR at low FPR of scores, each in its interval; for JSON."""
     return {
         "members": len(members),
-        "others": len(others),
-        "auc": plain(statistics.area_under_curve(members, others, confidence)),
-        "advantage": plain(statistics.advantage(members, others, confidence)),
+        "others": len(non_members),
+        "auc": plain(statistics.area_under_curve(members, non_members, confidence)),
+        "advantage": plain(statistics.advantage(members, non_members, confidence)),
         **{
             f"tpr_at_fpr_{rate:g}": plain(
-                statistics.true_positive_rate(members, others, rate, confidence)
+                statistics.true_positive_rate(members, non_members, rate, confidence)
             )
             for rate in statistics.FALSE_POSITIVE_RATES
         },
@@ -249,14 +249,14 @@ def draw_roc(path, curves: Mapping[str, tuple[np.ndarray, np.ndarray]]) -> None:
 
     Args:
         path: The picture.
-        curves: Scores of members and of others, by the name of the attack.
+        curves: Scores of members and of non-members, by the name of the attack.
     """
     least = 1 / max(len(part) for pair in curves.values() for part in pair)
     least = 10 ** math.floor(math.log10(least))
     with runs.drawing(path, height=3.6) as (axes,):
-        for (name, (members, others)), line in zip(curves.items(), _LINES, strict=False):
-            false, true = statistics.roc(members, others)
-            area = statistics.area_under_curve(members, others).value
+        for (name, (members, non_members)), line in zip(curves.items(), _LINES, strict=False):
+            false, true = statistics.roc(members, non_members)
+            area = statistics.area_under_curve(members, non_members).value
             axes.plot(
                 np.maximum(false, least),
                 np.maximum(true, least),

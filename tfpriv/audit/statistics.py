@@ -32,7 +32,7 @@ class Estimate:
 
 
 def clopper_pearson(successes: int, trials: int, confidence: float = CONFIDENCE) -> Estimate:
-    """Returns a share in its exact interval (Clopper and Pearson 1934).
+    """Returns a fraction in its exact interval (Clopper and Pearson 1934).
 
     Args:
         successes: From 0 to `trials`.
@@ -66,7 +66,7 @@ def median(
 
 
 def area_under_curve(
-    members: np.ndarray, others: np.ndarray, confidence: float = CONFIDENCE
+    members: np.ndarray, non_members: np.ndarray, confidence: float = CONFIDENCE
 ) -> Estimate:
     """Returns the area under the ROC curve, with DeLong's interval on the logit scale.
 
@@ -76,13 +76,13 @@ def area_under_curve(
 
     Args:
         members: [n] scores of members, n >= 1.
-        others: [m] scores of non-members, m >= 1.
+        non_members: [m] scores of non-members, m >= 1.
         confidence: In (0, 1).
     """
-    n, m = len(members), len(others)
-    ranks = stats.rankdata(np.concatenate([members, others]))
+    n, m = len(members), len(non_members)
+    ranks = stats.rankdata(np.concatenate([members, non_members]))
     above = (ranks[:n] - stats.rankdata(members)) / m
-    below = 1 - (ranks[n:] - stats.rankdata(others)) / n
+    below = 1 - (ranks[n:] - stats.rankdata(non_members)) / n
     area = float(above.mean())
     variance = sum(np.var(part, ddof=1) / len(part) for part in (above, below) if len(part) > 1)
     low = high = area
@@ -99,34 +99,37 @@ def area_under_curve(
     return Estimate(area, low, high)
 
 
-def advantage(members: np.ndarray, others: np.ndarray, confidence: float = CONFIDENCE) -> Estimate:
+def advantage(
+    members: np.ndarray, non_members: np.ndarray, confidence: float = CONFIDENCE
+) -> Estimate:
     """Returns the largest TPR - FPR over all thresholds (Yeom et al. 2018).
 
     The interval is that of Dvoretzky, Kiefer and Wolfowitz (with Massart's constant) for both
     distributions, so it holds for the largest too.
     """
-    curve = roc(members, others)
+    curve = roc(members, non_members)
     value = float(np.max(curve[1] - curve[0]))
     width = sum(
-        math.sqrt(math.log(4 / (1 - confidence)) / (2 * len(part))) for part in (members, others)
+        math.sqrt(math.log(4 / (1 - confidence)) / (2 * len(part)))
+        for part in (members, non_members)
     )
     return Estimate(value, max(0.0, value - width), min(1.0, value + width))
 
 
 def true_positive_rate(
-    members: np.ndarray, others: np.ndarray, false_positive_rate: float, confidence=CONFIDENCE
+    members: np.ndarray, non_members: np.ndarray, false_positive_rate: float, confidence=CONFIDENCE
 ) -> Estimate:
-    """Returns the share of members above the threshold that so few non-members are above.
+    """Returns the fraction of members above the threshold that so few non-members are above.
 
-    The threshold is the least at which the share of non-members above it is at most
-    `false_positive_rate`. The interval is of the rate at the threshold above which that share of
+    The threshold is the least at which the fraction of non-members above it is at most
+    `false_positive_rate`. The interval is of the rate at the threshold above which that fraction of
     the distribution of non-members lies: this threshold is between two order statistics of theirs,
     by the binomial distribution of how many lie above it, and at each of the two the interval of
     Clopper and Pearson has its end, so that both errors share the error probability.
     """
-    m = len(others)
+    m = len(non_members)
     # A score counts as positive when it is above that of the first non-member who must not be.
-    descending = np.concatenate([np.sort(others)[::-1], [-np.inf]])
+    descending = np.concatenate([np.sort(non_members)[::-1], [-np.inf]])
 
     def above(threshold):
         return int(np.sum(members > threshold))
@@ -143,12 +146,12 @@ def true_positive_rate(
     return Estimate(value, min(value, at_strict.low), max(value, at_loose.high))
 
 
-def roc(members: np.ndarray, others: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def roc(members: np.ndarray, non_members: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Returns the false and the true positive rates of all thresholds, ascending, from 0 to 1."""
-    thresholds = np.unique(np.concatenate([members, others]))[::-1]
+    thresholds = np.unique(np.concatenate([members, non_members]))[::-1]
     rates = (
         np.searchsorted(np.sort(-scores), -thresholds, side="right") / len(scores)
-        for scores in (others, members)
+        for scores in (non_members, members)
     )
     false, true = (np.concatenate([[0.0], rate]) for rate in rates)
     return false, true
@@ -156,7 +159,7 @@ def roc(members: np.ndarray, others: np.ndarray) -> tuple[np.ndarray, np.ndarray
 
 def epsilon_from_rates(
     members: np.ndarray,
-    others: np.ndarray,
+    non_members: np.ndarray,
     delta: float,
     confidence: float = CONFIDENCE,
     seed: int = 0,
@@ -172,14 +175,14 @@ def epsilon_from_rates(
 
     Args:
         members: [n] scores of runs with the canary, n >= 2.
-        others: [m] scores of runs without it, m >= 2.
+        non_members: [m] scores of runs without it, m >= 2.
         delta: Of the guarantee.
         confidence: Of the bound.
         seed: Decides the halves.
     """
     generator = np.random.default_rng(seed)
     (chosen_in, judged_in), (chosen_out, judged_out) = (
-        np.array_split(generator.permutation(scores), 2) for scores in (members, others)
+        np.array_split(generator.permutation(scores), 2) for scores in (members, non_members)
     )
     pooled = np.concatenate([chosen_in, chosen_out])
     thresholds = np.unique(np.quantile(pooled, _QUANTILES))

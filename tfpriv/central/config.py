@@ -109,8 +109,8 @@ class CentralConfig:
     schedule: str = _training(
         "constant",
         "How the learning rate goes over the steps: constant, linear (to 0), "
-        "linear:END[:SHARE] (to END times the first rate over a share of the steps, then "
-        "constant; SHARE is 1 if left out), cosine (to 0), or exponential:FACTOR, multiplied "
+        "linear:END[:FRACTION] (to END times the first rate over a fraction of the steps, then "
+        "constant; FRACTION is 1 if left out), cosine (to 0), or exponential:FACTOR, multiplied "
         "each step.",
     )
     expected_batch_size: float = _training(
@@ -147,7 +147,7 @@ class CentralConfig:
     )
     clipping: str | None = _privacy(
         None,
-        "fixed, adaptive (the clip follows a quantile, which has its share of the noise; "
+        "fixed, adaptive (the clip follows a quantile, which takes a part of the noise; "
         "Andrew et al. 2021) or per_layer (each of the L layers with weights is clipped by "
         "itself, to --clip_norm over the root of L; McMahan et al. 2018).",
         choices=CLIPPINGS,
@@ -184,7 +184,7 @@ class CentralConfig:
     )
     target_quantile: float | None = _privacy(
         None,
-        "the share of gradients that the clip should leave alone.",
+        "the fraction of gradients that the clip should leave alone.",
         belongs_to=("clipping", ("adaptive",)),
         otherwise=0.5,
         limit=settings.BETWEEN_0_AND_1,

@@ -60,7 +60,7 @@ def partition(
         shards: sorted by label and cut into 2 * num_clients shards of equal size (to one), two
             drawn for each client (McMahan et al. 2017, section 3: 100 clients on MNIST have 600
             examples and mostly two digits each).
-        dirichlet:ALPHA: of each class, client j gets the share p_j with p ~ Dirichlet(ALPHA, ...,
+        dirichlet:ALPHA: of each class, client j gets a fraction p_j, p ~ Dirichlet(ALPHA, ...,
             ALPHA) over the clients (Yurochkin et al. 2019, section 4). A small ALPHA makes
             clients that differ in labels and in size, a large one is near iid.
         writers: MNIST's 539 writers (see images.mnist_writers).

@@ -103,7 +103,7 @@ def _map(axes, dataset, partition, labels):
     axes.set_ylabel("label")
     each = "" if columns == len(order) else f" (about {len(order) / columns:.0f} a column)"
     axes.set_xlabel(f"clients with examples, by their most frequent label{each}")
-    axes.figure.colorbar(image, ax=axes, label="share of a client's examples", pad=0.01)
+    axes.figure.colorbar(image, ax=axes, label="fraction of a client's examples", pad=0.01)
 
 
 def _histogram(axes, sizes):

@@ -28,7 +28,7 @@ def subset_rows(size: int, fraction: float, seed: Origin) -> np.ndarray:
 
     Args:
         size: The number of training examples n.
-        fraction: The share to take, in (0, 1]; at least one row is taken.
+        fraction: The fraction to take, in (0, 1]; at least one row is taken.
         seed: Decides which: a secret key, or a number.
     """
     count = max(1, round(fraction * size))

@@ -241,7 +241,7 @@ class FederatedConfig:
     )
     target_quantile: float | None = _privacy(
         None,
-        "the share of updates that the clip should leave alone.",
+        "the fraction of updates that the clip should leave alone.",
         belongs_to=("mechanism", ("adaptive",)),
         otherwise=0.5,
         limit=settings.BETWEEN_0_AND_1,

@@ -7,7 +7,7 @@ import tensorflow as tf
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Objective:
-    """The loss, and the share of right answers, of each example by itself.
+    """The loss, and the fraction of right answers, of each example by itself.
 
     Both functions are made of TensorFlow operations and work eagerly, in a `tf.function`, and in
     a TFF computation.

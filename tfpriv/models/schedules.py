@@ -15,10 +15,10 @@ def build_schedule(name: str, rounds: int, flag: str) -> Callable[[tf.Tensor], t
 
     Args:
         name: `constant` (1 throughout), `linear` (from 1 to 1/rounds in equal steps),
-            `linear:END:SHARE` (from 1 to END over the first SHARE of the rounds and END after them,
-            both in (0, 1]; `linear:END` over all rounds), `cosine` (half a cosine from 1 towards 0;
-            Loshchilov and Hutter 2017, equation 5), or `exponential:FACTOR` (FACTOR in (0, 1],
-            multiplied in each round).
+            `linear:END:FRACTION` (from 1 to END over the first FRACTION of the rounds and END after
+            them, both in (0, 1]; `linear:END` over all rounds), `cosine` (half a cosine from 1
+            towards 0; Loshchilov and Hutter 2017, equation 5), or `exponential:FACTOR` (FACTOR in
+            (0, 1], multiplied in each round).
         rounds: The number of rounds of the run, at least 1.
         flag: The flag that `name` came from, for messages.
 
@@ -41,7 +41,7 @@ def build_schedule(name: str, rounds: int, flag: str) -> Callable[[tf.Tensor], t
         return _linear_to(name, argument, rounds, flag)
     if kind not in NAMES or argument:
         raise UserError(
-            f"{flag}={name} is not known; choose constant, linear, linear:END:SHARE, cosine or "
+            f"{flag}={name} is not known; choose constant, linear, linear:END:FRACTION, cosine or "
             "exponential:FACTOR."
         )
     if kind == "constant":
@@ -60,7 +60,7 @@ def _linear_to(name, argument, rounds, flag):
     end, share = _share(end), _share(share) if separator else 1.0
     if end is None or share is None:
         raise UserError(
-            f"{flag}={name}: END and SHARE are to be numbers above 0 and at most 1; write "
+            f"{flag}={name}: END and FRACTION are to be numbers above 0 and at most 1; write "
             "linear:0.5:0.1, for example."
         )
     falling = tf.constant(share * rounds, tf.float32)

@@ -20,7 +20,7 @@ _ALIGNMENT = 64
 
 
 def step_width(noise_multiplier: float, size: int, rounding: float = 1.0) -> float:
-    """Returns the width of a step, as a share of the clip.
+    """Returns the width of a step, as a fraction of the clip.
 
     To round a sum of `size` numbers moves a member's contribution by up to sqrt(size) steps beyond
     the clip. The width is such that the noise, which is PROVED_UNIT steps, is `noise_multiplier`

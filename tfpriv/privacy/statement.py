@@ -22,7 +22,7 @@ GRID_NOISE = (
     "It is proved that nothing of the sum below the grid is released, that epsilon pays for this "
     "rounding, and that each number of the noise is within a total variation distance of 2^-105 of "
     "its distribution. It is not proved that what float32 rounds before that, in gradients, norms "
-    "and sums, moves a contribution by a negligible share of the clip only."
+    "and sums, moves a contribution by a negligible fraction of the clip only."
 )
 TRAIN_METRICS = "the training metrics, which were added up without noise"
 

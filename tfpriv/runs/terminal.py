@@ -103,7 +103,7 @@ def _on_shares(summary, name, value, show):
     """Returns a secure result beside its reference."""
     parts = []
     if summary.get(f"plaintext_{name}") is not None:
-        parts.append(f"in the clear {show(summary[f'plaintext_{name}'])}")
+        parts.append(f"in plaintext {show(summary[f'plaintext_{name}'])}")
     if summary.get("agreement") is not None:
         parts.append(f"same answers {summary['agreement']:.2%}")
     return show(value) + (f" ({', '.join(parts)})" if parts else "")

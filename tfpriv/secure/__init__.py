@@ -15,7 +15,7 @@ __all__ = [
 
 
 def infer(config: InferenceConfig) -> runs.RunDirectory:
-    """Evaluates a model on shares and in the clear, and returns the finished run directory.
+    """Evaluates a model on shares and in plaintext, and returns the finished run directory.
 
     Args:
         config: The evaluation; checked here, before TensorFlow is loaded.
@@ -31,7 +31,7 @@ def infer(config: InferenceConfig) -> runs.RunDirectory:
 
 
 def train(config: SecureTrainingConfig) -> runs.RunDirectory:
-    """Trains on shares, beside the same steps in the clear, and returns the finished directory.
+    """Trains on shares, beside the same steps in plaintext, and returns the finished directory.
 
     Args:
         config: The run; completed and checked here, before TensorFlow is loaded.

@@ -1,4 +1,4 @@
-"""Whether answers on shares are those in the clear, and what to say if they are not."""
+"""Whether answers on shares are those in plaintext, and what to say if they are not."""
 
 import numpy as np
 
@@ -9,7 +9,7 @@ _VISIBLE = 2.0**-10
 
 
 def is_too_low(agreement: float | None, error: float, bound: float) -> bool:
-    """Says whether a result on shares disagrees with the same in the clear.
+    """Says whether a result on shares disagrees with the same in plaintext.
 
     Args:
         agreement: The part of decisions that are the same, in [0, 1]; None for a regression.
@@ -21,7 +21,7 @@ def is_too_low(agreement: float | None, error: float, bound: float) -> bool:
 
 
 def part(plain: np.ndarray, secure: np.ndarray, bound: float) -> bool:
-    """Says whether a layer's results on shares are visibly others than those in the clear."""
+    """Says whether a layer's results on shares are visibly others than those in plaintext."""
     error = np.abs(plain - secure).max()
     return not (error <= bound and error <= _VISIBLE * np.abs(plain).max())
 
@@ -32,7 +32,7 @@ def sentence(agreement: float | None, error: float, bound: float, layer: str | N
     if agreement is not None and agreement < LEAST:
         what = f"{100 * agreement:.2f}% of the decisions are the same, and {100 * LEAST:g}% should"
     where = f"; the two part first at {layer}" if layer else ""
-    return f"the answers on shares are not those in the clear: {what}{where}."
+    return f"the answers on shares are not those in plaintext: {what}{where}."
 
 
 def of_trainings(agreement: float, metric: str) -> str:
@@ -47,7 +47,7 @@ def of_trainings(agreement: float, metric: str) -> str:
         "of the decisions are the same" if metric == "accuracy" else "is how near both errors are"
     )
     return (
-        f"training on shares did not come to what it comes to in the clear: {100 * agreement:.2f}% "
+        f"training on shares did not come to what it comes to in plaintext: {100 * agreement:.2f}% "
         f"{what}, and {100 * LEAST:g}% should; fixed point rounds what floating point keeps: lower "
         "--learning_rate, scale the features, or train for fewer steps before comparing."
     )

@@ -63,5 +63,5 @@ def test_a_factor_out_of_range_is_refused(factor):
 
 @pytest.mark.parametrize("rest", ["", "0", "3", "x", "0.5:", "0.5:0", "0.5:2", "0.5:1:1", "nan"])
 def test_an_end_or_share_out_of_range_is_refused(rest):
-    with pytest.raises(UserError, match=f"--schedule=linear:{rest}: END and SHARE are to be"):
+    with pytest.raises(UserError, match=f"--schedule=linear:{rest}: END and FRACTION are to be"):
         build_schedule(f"linear:{rest}", 3, "--schedule")

@@ -227,7 +227,7 @@ def open_outputs(net: network.Network, outputs: np.ndarray) -> np.ndarray:
 
 
 def evaluate(config: InferenceConfig) -> runs.RunDirectory:
-    """Evaluates a model on shares and in the clear; see `tfpriv.secure.infer`."""
+    """Evaluates a model on shares and in plaintext; see `tfpriv.secure.infer`."""
     start = time.perf_counter()
     # First, as real parties cannot be connected once TensorFlow holds tensors.
     with connected(config.players, trusted_network=config.trusted_network) as parties:
@@ -430,7 +430,7 @@ def _draw(path, plain, secure, seconds_by_stage):
         ends = [min(plain.min(), secure.min()), max(plain.max(), secure.max())]
         outputs.plot(ends, ends, color="#999999", linewidth=0.8)
         outputs.plot(plain.ravel(), secure.ravel(), ".", markersize=2, color="#0072B2")
-        outputs.set_xlabel("Output in the clear")
+        outputs.set_xlabel("Output in plaintext")
         outputs.set_ylabel("Output on shares")
         names = list(seconds_by_stage)
         times.barh(names, [1000 * seconds_by_stage[name] for name in names], color="#0072B2")

@@ -1,6 +1,6 @@
 """A trained Keras model as a row of stages that a protocol can compute on shares.
 
-What can be done in the clear beforehand, by the owner of the model, is done: the normalization of a
+What can be done in plaintext beforehand, by the owner of the model, is done: the normalization of a
 BatchNormalization that follows a Dense or convolution goes into its weights.
 """
 

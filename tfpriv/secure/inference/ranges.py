@@ -18,7 +18,7 @@ _MARGIN = 1.25
 
 
 def measure(net: Network, examples: np.ndarray) -> tuple[np.ndarray, tuple[float, ...]]:
-    """Computes the network in the clear, and bounds that its numbers keep on such examples.
+    """Computes the network in plaintext, and bounds that its numbers keep on such examples.
 
     A bound is a power of two: the shares' grids tell it to whoever computes on them.
 
@@ -62,7 +62,7 @@ def from_input_bound(net: Network, bound: float) -> tuple[float, ...]:
 
 
 def check(net: Network, examples: np.ndarray, bounds: tuple[float, ...]) -> np.ndarray:
-    """Computes the network in the clear and returns its outputs, float64 of shape [n, ...].
+    """Computes the network in plaintext and returns its outputs, float64 of shape [n, ...].
 
     Args:
         net: The network.

@@ -46,7 +46,7 @@ class Stage:
         return type(self).__name__.lower()
 
     def plain(self, x: np.ndarray) -> np.ndarray:
-        """Returns in the clear what the stage gives, float64 of shape [n, ...]."""
+        """Returns in plaintext what the stage gives, float64 of shape [n, ...]."""
         raise NotImplementedError
 
     def compute(self, protocol, x: Fixed, weights: list[Fixed], grid: Grid) -> Fixed:

@@ -142,7 +142,7 @@ class SecureTrainingConfig:
     )
     eval_every: int = _output(
         100,
-        "Evaluate the training in the clear every so many steps; the secure one is evaluated "
+        "Evaluate the training in plaintext every so many steps; the secure one is evaluated "
         "at the end, when its outcome is revealed.",
         limit=settings.at_least(1),
     )

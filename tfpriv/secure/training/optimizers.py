@@ -1,4 +1,4 @@
-"""Optimizers on shares, and the same steps in the clear.
+"""Optimizers on shares, and the same steps in plaintext.
 
 Gradients come as sums over the batch, not means: dividing first would lose small gradients in the
 grid. The division is part of the step's factor, which `fixed_point.multiply` holds exactly enough.
@@ -82,7 +82,7 @@ class SharedAdam:
 
 
 class Sgd:
-    """`SharedSgd` in the clear, on lists of tf.Variable or arrays."""
+    """`SharedSgd` in plaintext, on lists of tf.Variable or arrays."""
 
     def __init__(self, weights, *, learning_rate, momentum, batch_size):
         """Makes the velocities of `weights`."""
@@ -102,7 +102,7 @@ class Sgd:
 
 
 class Adam:
-    """`SharedAdam` in the clear."""
+    """`SharedAdam` in plaintext."""
 
     def __init__(self, weights, *, learning_rate, batch_size, amsgrad):
         """Makes the moments of `weights`."""

@@ -1,4 +1,4 @@
-"""The same training in the clear: the same first weights, batches and steps, in floats."""
+"""The same training in plaintext: the same first weights, batches and steps, in floats."""
 
 import numpy as np
 import tensorflow as tf

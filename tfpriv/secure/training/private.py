@@ -2,7 +2,7 @@
 
 Abadi et al. 2016, Algorithm 1. Examples, labels, who is in a batch, and all gradients are shares.
 Each step clips and sums them on shares, adds noise that the servers drew (see `gaussian`), and
-reveals the noised sum, which the weights follow in the clear: that is post-processing.
+reveals the noised sum, which the weights follow in plaintext: that is post-processing.
 """
 
 import dataclasses

@@ -1,4 +1,4 @@
-"""Trains a Keras model on secret-shared data, next to the same steps in the clear."""
+"""Trains a Keras model on secret-shared data, next to the same steps in plaintext."""
 
 import dataclasses
 import math
@@ -72,7 +72,7 @@ class _Session:
 
     def __init__(self, config, task, model, prot, them, preparation):
         if config.is_private:
-            # For the training in the clear, too: an example that ruins it would end the run.
+            # For the training in plaintext, too: an example that ruins it would end the run.
             task = private_training.cut_off(task)
         self._config = config
         self._preparation = preparation
@@ -223,7 +223,7 @@ class _Session:
                 "and the other two make up for one",
                 f"a sample of more than {self._secure.capacity} examples, which ends the run; its "
                 "probability is a millionth of delta",
-                "the training in the clear beside it, which is for comparison",
+                "the training in plaintext beside it, which is for comparison",
             ),
             noise=_NOISE,
             insecure_sampling_seed=self._config.insecure_sampling_seed,
@@ -260,7 +260,7 @@ class _Session:
 
     def _plot(self, directory, score):
         curves = {
-            "in the clear": tuple(zip(*self._curve, strict=True)),
+            "in plaintext": tuple(zip(*self._curve, strict=True)),
             "on shares, revealed at the end": ([self._steps], [score]),
         }
         label = "Test accuracy" if self._task.classifies else "Root mean squared error"

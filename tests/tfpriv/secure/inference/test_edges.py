@@ -65,7 +65,7 @@ def test_no_examples_make_no_bounds(aby3):
 
 
 def test_ties_are_the_same_answer(protocol, local_parties):
-    """Classes that are equal in the clear are equal on shares, to the last bit."""
+    """Classes that are equal in plaintext are equal on shares, to the last bit."""
     model = tf.keras.Sequential([L.Dense(6, input_shape=(4,), use_bias=False), L.ReLU()])
     model.set_weights([np.tile(np.random.default_rng(2).normal(size=(4, 2)), (1, 3))])
     net = network.from_keras(model)

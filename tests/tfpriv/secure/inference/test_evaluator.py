@@ -67,7 +67,7 @@ def test_a_models_answers_on_shares_are_its_answers(model_file, tmp_path, protoc
 
 
 def test_answers_that_disagree_are_told_with_the_layer(model_file, tmp_path, monkeypatch):
-    """A ReLU that is wrong on shares, and right in the clear."""
+    """A ReLU that is wrong on shares, and right in plaintext."""
     from tfpriv.secure.inference import stages
 
     def wrong(self, protocol, x, *rest):

@@ -75,7 +75,7 @@ def built(layers):
 
 
 def both(model, protocol, parties, count=5, spread=1.0, **kwargs):
-    """Predictions on shares and in the clear, and the bound of what lies between."""
+    """Predictions on shares and in plaintext, and the bound of what lies between."""
     net = network.from_keras(model, **kwargs)
     x = np.random.default_rng(3).uniform(-spread, spread, (count, *net.input_shape))
     plain, bounds = ranges.measure(net, x)

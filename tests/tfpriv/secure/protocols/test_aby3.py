@@ -166,7 +166,7 @@ def mean_of_pairs(p, x, y):
     return p.concat([x, y], axis=0) * 0.5
 
 
-# What each operation gives on shares and in the clear, and how exact it is in steps of the grid.
+# What each operation gives on shares and in plaintext, and how exact it is in steps of the grid.
 EVERYWHERE = {
     "add": (lambda p, x, y: x + y, np.add, 3),
     "add_public": (lambda p, x, y: x + 1.5, lambda x, y: x + 1.5, 3),

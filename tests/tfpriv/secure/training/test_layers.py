@@ -1,4 +1,4 @@
-"""Gradients on shares against TensorFlow's in the clear."""
+"""Gradients on shares against TensorFlow's in plaintext."""
 
 import numpy as np
 import pytest

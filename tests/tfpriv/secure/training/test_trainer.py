@@ -1,4 +1,4 @@
-"""Whole runs of a few steps on shares, next to the same steps in the clear."""
+"""Whole runs of a few steps on shares, next to the same steps in plaintext."""
 
 import json
 import pathlib
