@@ -203,6 +203,15 @@ def fill_in(config) -> dict:
     return filled
 
 
+def belonging_to(config: object, decider: str, value: str) -> dict[str, object]:
+    """Returns by name the settings that have a meaning under one value of `decider` alone."""
+    return {
+        setting.name: getattr(config, setting.name)
+        for setting in of(config)
+        if setting.belongs_to == (decider, (value,))
+    }
+
+
 def check_sampling_seed(config) -> None:
     """Raises UserError if `insecure_sampling_seed` is given where no draw is a secret."""
     seed = config.insecure_sampling_seed

@@ -6,11 +6,13 @@ how far the model has moved along one shows whether it took part.
 """
 
 import dataclasses
+from collections.abc import Callable
 
 import numpy as np
 import tensorflow as tf
 
 from tfpriv import models
+from tfpriv.federated.algorithms.base import ClientOutput
 from tfpriv.federated.config import FederatedConfig
 
 # Streams drawn from one seed for different purposes must not collide.
@@ -38,23 +40,26 @@ class Canaries:
     norm: float
     examples: float
 
-    def beside(self, train):
-        """Returns local training that is `train` for clients, and a direction for canaries."""
+    def beside(self, train: Callable[[], ClientOutput], weights, batches) -> ClientOutput:
+        """Returns what a client does, or, if it is a canary, a direction.
 
-        def train_or_point(start, frozen, batches, rate_factor):
-            def point():
-                shapes = [w.shape for w in start]
-                number = -2 - batches[0, 0]
-                update = models.random_direction(self.seed, number, shapes, self.norm)
-                return update, (tf.zeros([]), tf.zeros([]))
+        Args:
+            train: What a client does; it sends updates alone.
+            weights: TFF's `ModelWeights` of the round.
+            batches: The client's batches, or what stands for a canary.
+        """
 
-            return tf.cond(
-                is_canary(batches),
-                point,
-                lambda: train(start, frozen, batches, rate_factor),
-            )
+        def point():
+            shapes = [w.shape for w in weights.trainable]
+            number = -2 - batches[0, 0]
+            update = models.random_direction(self.seed, number, shapes, self.norm)
+            return tuple(update), (tf.zeros([]), tf.zeros([]))
 
-        return train_or_point
+        def work():
+            output = train()
+            return tuple(output.update), output.sums
+
+        return ClientOutput(*tf.cond(is_canary(batches), point, work))
 
     def counted(self, batches, count):
         """Returns what a client's examples count for: `count`, or a canary's `examples`."""

@@ -1,302 +1,287 @@
-"""What a client does in a round, as a `tff.learning.templates.ClientWorkProcess`.
-
-A client's data is one dense element, its batches (see `tfpriv.federated.batches`), and its work is
-one `tf.while_loop`. TFF's own client loop is a `dataset.reduce`, which sets its body up again at
-every call and is several times slower for small models.
-"""
+"""A round of an algorithm, in TFF: what clients do, and what the server makes of it."""
 
 import collections
-from collections.abc import Callable
+from typing import NamedTuple
 
 import numpy as np
 import tensorflow as tf
 import tensorflow_federated as tff
 
+from tfpriv.errors import UserError
+from tfpriv.federated import local_training
+from tfpriv.federated.algorithms.base import Algorithm, ClientOutput
 from tfpriv.federated.canaries import Canaries
+from tfpriv.federated.config import FederatedConfig
 from tfpriv.federated.local_model import LocalModel
+from tfpriv.models.schedules import build_schedule
 
 BATCHES_TYPE = tff.SequenceType(tff.TensorType(np.int32, [None, None]))
 
-# What local training returns: the update (start less end, or a gradient) and the sums of loss and
-# right answers.
-LocalTraining = Callable[..., tuple]
 
+class Done(NamedTuple):
+    """What a round's clients did, as federated values.
 
-def local_sgd(
-    model: LocalModel,
-    optimizer: tff.learning.optimizers.Optimizer,
-    proximal_strength: float = 0.0,
-) -> LocalTraining:
-    """Returns FedAvg's local training (McMahan et al. 2017, Algorithm 1, ClientUpdate).
-
-    With a `proximal_strength` mu above 0 it is FedProx's: mu/2 times the squared distance from the
-    round's weights is added to the loss (Li et al. 2020, equation 2).
+    Attributes:
+        state: The next state of the work, but for what `ClientWork.server_step` makes of it.
+        result: The updates, each times its weight, and the weights; on the clients.
+        sent: The mean of what clients sent beside updates; None for nothing.
+        clients: The clients' next states; None where they keep none.
+        measurements: Sums over the clients, or ().
     """
 
-    def train(start, frozen, batches, rate_factor):
-        state = at_rate(initial_optimizer_state(optimizer, start), rate_factor)
-
-        def step(weights, state, batch):
-            gradient, sums = model.gradient(weights, frozen, *model.read(batch))
-            if proximal_strength:
-                gradient = tuple(
-                    g + proximal_strength * (w - w0)
-                    for g, w, w0 in zip(gradient, weights, start, strict=True)
-                )
-            state, weights = optimizer.next(state, weights, gradient)
-            return weights, state, sums
-
-        end, sums = loop(step, start, state, batches)
-        return difference(start, end), sums
-
-    return train
+    state: tff.Value
+    result: tff.Value
+    sent: tff.Value | None
+    clients: tff.Value | None
+    measurements: tff.Value
 
 
-def full_gradient(model: LocalModel) -> LocalTraining:
-    """Returns FedSGD's local work: the gradient of the mean loss over all of a client's examples.
+class ClientWork:
+    """The work of an algorithm's clients, with the count of rounds that schedules need.
 
-    McMahan et al. 2017, section 2.
+    Its state on the server is the number of the round and the algorithm's server state. Which
+    computations a run needs shows in the algorithm; what one leaves out costs no time.
+
+    Attributes:
+        initial_state: A computation that returns the first state.
+        client_type: TFF's type of a client's own state; None if clients keep none.
     """
 
-    def train(start, frozen, batches, rate_factor):
-        del rate_factor  # The server takes the only step.
-        zeros = tuple(tf.zeros_like(w) for w in start)
+    def __init__(
+        self,
+        config: FederatedConfig,
+        model: LocalModel,
+        algorithm: Algorithm,
+        canaries: Canaries | None,
+    ):
+        """Traces what clients do and what the server makes of it.
 
-        def step(total, state, batch):
-            features, labels = model.read(batch)
-            gradient, sums = model.gradient(start, frozen, features, labels)
-            count = tf.cast(tf.shape(labels)[0], tf.float32)
-            return tuple(t + count * g for t, g in zip(total, gradient, strict=True)), state, sums
+        Args:
+            config: A complete config.
+            model: What clients train.
+            algorithm: What they do.
+            canaries: Clients that may be among the others and send directions; None if none are.
 
-        total, sums = loop(step, zeros, (), batches)
-        count = tf.cast(count_examples(batches), tf.float32)
-        return tuple(tf.math.divide_no_nan(t, count) for t in total), sums
-
-    return train
-
-
-def build_client_work(
-    model: LocalModel,
-    train: LocalTraining,
-    *,
-    rate_factor: Callable[[tf.Tensor], tf.Tensor],
-    weigh: Callable[[tf.Tensor], tf.Tensor],
-    measure: bool,
-    canaries: Canaries | None = None,
-) -> tff.learning.templates.ClientWorkProcess:
-    """Composes local training with the round counter that schedules need, and with measurements.
-
-    Args:
-        model: What clients train.
-        train: The local training.
-        rate_factor: The factor of the client learning rate, by round.
-        weigh: What a client's update weighs, by its number of examples in the round.
-        measure: Whether to add up the clients' training loss and right answers, without noise.
-        canaries: Clients that may be among the others and send directions; None if there are none.
-    """
-    if canaries is not None:
-        train = canaries.beside(train)
-
-    @tff.tensorflow.computation
-    def initial_round():
-        return tf.zeros([], tf.int32)
-
-    @tff.tensorflow.computation(model.weights_type, BATCHES_TYPE, np.int32)
-    def client_update(weights, data, round_number):
-        batches = tf.data.Dataset.get_single_element(data)
-        update, sums = train(
-            tuple(weights.trainable),
-            tuple(weights.non_trainable),
-            batches,
-            rate_factor(round_number),
+        Raises:
+            UserError: if the run is private, or has canaries, and the algorithm sends something
+                beside updates or keeps states of clients.
+        """
+        # How many examples a client has, or drew, is private under either unit; the sums of loss
+        # and right answers are released only if the user asks for them.
+        self._measure = not config.is_private or bool(config.release_train_metrics)
+        self.client_type = None
+        if algorithm.has_client_states:
+            self.client_type = _first_of(algorithm.client_state).type_signature.result
+        self.initial_state = _first_of(lambda: (tf.zeros([], tf.int32), algorithm.server_state()))
+        state_type = self.initial_state.type_signature.result
+        self._client_update = _client_update(
+            config, model, algorithm, canaries, state_type, self.client_type
         )
-        finite = _has_finite_norm(update)
-        count = tf.cast(count_examples(batches), tf.float32)
-        counted = count if canaries is None else canaries.counted(batches, count)
-        return _result(update, finite, counted, weigh), _measurements(sums, finite, count)
+        result_type = self._client_update.type_signature.result
+        self._sends = result_type[1] != tff.StructType([])
 
-    @tff.tensorflow.computation(np.int32)
-    def next_round(round_number):
-        return round_number + 1
+        @tff.tensorflow.computation(state_type)
+        def next_round(state):
+            return state[0] + 1, state[1]
 
-    @tff.federated_computation
-    def initialize():
-        return tff.federated_eval(initial_round, tff.SERVER)
+        @tff.tensorflow.computation(result_type[1], np.float32)
+        def divide(total, weight):
+            return tf.nest.map_structure(lambda t: tf.math.divide_no_nan(t, weight), total)
 
-    @tff.federated_computation(
-        tff.FederatedType(np.int32, tff.SERVER),
-        tff.FederatedType(model.weights_type, tff.CLIENTS),
-        tff.FederatedType(BATCHES_TYPE, tff.CLIENTS),
-    )
-    def work(state, weights, data):
-        round_number = tff.federated_broadcast(state)
-        result, local = tff.federated_map(client_update, (weights, data, round_number))
-        return tff.templates.MeasuredProcessOutput(
-            tff.federated_map(next_round, state), result, _add_up(local, measure)
-        )
+        self._next_round, self._divide = next_round, divide
+        self._server_step = None
+        if type(algorithm).server_step is not Algorithm.server_step:
+            self._server_step = _server_step(config, model, algorithm, state_type, result_type[1])
 
-    return tff.learning.templates.ClientWorkProcess(initialize, work)
+    def next(self, state: tff.Value, weights: tff.Value, data: tff.Value, clients) -> Done:
+        """Composes the clients' part of a round.
 
-
-def build_mimelite_work(
-    model: LocalModel,
-    optimizer: tff.learning.optimizers.Optimizer,
-    *,
-    rate_factor: Callable[[tf.Tensor], tf.Tensor],
-    weigh: Callable[[tf.Tensor], tf.Tensor],
-) -> tff.learning.templates.ClientWorkProcess:
-    """Composes Mime-lite's client work (Karimireddy et al. 2021, Algorithm 1, MimeLite).
-
-    Clients step with the server's optimizer state, which they leave as it is; the server moves it
-    on by the mean of the clients' full gradients at the round's weights.
-
-    Args:
-        model: What clients train.
-        optimizer: The base optimizer.
-        rate_factor: The factor of the client learning rate, by round.
-        weigh: As for `build_client_work`.
-    """
-    gradient_of = full_gradient(model)
-    trainable_type = model.weights_type.trainable
-    mean = tff.aggregators.MeanFactory(no_nan_division=True).create(
-        trainable_type, tff.TensorType(np.float32)
-    )
-
-    @tff.tensorflow.computation
-    def initial_state():
-        specs = tuple(tf.TensorSpec(t.shape, t.dtype.type) for t in trainable_type)
-        state = optimizer.initialize(specs)
-        return tf.zeros([], tf.int32), tf.nest.map_structure(tf.convert_to_tensor, state)
-
-    round_type, optimizer_type = initial_state.type_signature.result
-
-    @tff.tensorflow.computation(model.weights_type, BATCHES_TYPE, round_type, optimizer_type)
-    def client_update(weights, data, round_number, state):
-        batches = tf.data.Dataset.get_single_element(data)
-        start, frozen = tuple(weights.trainable), tuple(weights.non_trainable)
-        state = at_rate(state, rate_factor(round_number))
-
-        def step(weights, unused, batch):
-            gradient, sums = model.gradient(weights, frozen, *model.read(batch))
-            _, weights = optimizer.next(state, weights, gradient)
-            return weights, unused, sums
-
-        end, sums = loop(step, start, (), batches)
-        # Epochs repeat the examples alike, so the mean over all of them is that over one.
-        gradient, _ = gradient_of(start, frozen, batches, None)
-        # Both or neither: times a weight of 0, a NaN is still a NaN.
-        sent, finite = finite_or_zeros((*difference(start, end), *gradient))
-        update, gradient = sent[: len(start)], sent[len(start) :]
-        count = tf.cast(count_examples(batches), tf.float32)
-        result = _result(update, finite, count, weigh)
-        return result, gradient, _measurements(sums, finite, count)
-
-    @tff.tensorflow.computation(round_type, optimizer_type, trainable_type)
-    def next_state(round_number, state, gradient):
-        weights = tuple(tf.zeros(t.shape, t.dtype.type) for t in trainable_type)
-        state, _ = optimizer.next(state, weights, tuple(gradient))
-        return round_number + 1, state
-
-    @tff.federated_computation
-    def initialize():
-        state = tff.federated_eval(initial_state, tff.SERVER)
-        return tff.federated_zip((state, mean.initialize()))
-
-    @tff.federated_computation(
-        initialize.type_signature.result,
-        tff.FederatedType(model.weights_type, tff.CLIENTS),
-        tff.FederatedType(BATCHES_TYPE, tff.CLIENTS),
-    )
-    def work(state, weights, data):
-        (round_number, optimizer_state), mean_state = state
-        result, gradient, local = tff.federated_map(
-            client_update,
-            (
-                weights,
-                data,
-                tff.federated_broadcast(round_number),
-                tff.federated_broadcast(optimizer_state),
+        Args:
+            state: The work's state, on the server.
+            weights: The model's weights, on the clients.
+            data: The clients' batches.
+            clients: The clients' own states; None where they keep none.
+        """
+        arguments = (weights, data, tff.federated_broadcast(state))
+        if clients is not None:
+            arguments += (clients,)
+        result, sent, kept, local = tff.federated_map(self._client_update, arguments)
+        mean = None
+        if self._sends:
+            total = tff.federated_sum(result.update_weight)
+            mean = tff.federated_map(self._divide, (tff.federated_sum(sent), total))
+        return Done(
+            state=tff.federated_map(self._next_round, state),
+            result=result,
+            sent=mean,
+            clients=None if clients is None else kept,
+            measurements=(
+                tff.federated_sum(local) if self._measure else tff.federated_value((), tff.SERVER)
             ),
         )
-        averaged = mean.next(mean_state, gradient, result.update_weight)
-        moved = tff.federated_map(next_state, (round_number, optimizer_state, averaged.result))
-        return tff.templates.MeasuredProcessOutput(
-            tff.federated_zip((moved, averaged.state)), result, _add_up(local, True)
+
+    def server_step(self, done: Done, update: tff.Value) -> tuple[tff.Value, tff.Value]:
+        """Composes the algorithm's step on the server, before the server optimizer's.
+
+        Args:
+            done: What the clients did.
+            update: The aggregate of their updates.
+
+        Returns:
+            The work's next state, and what the server optimizer takes for a gradient.
+        """
+        if self._server_step is None:
+            return done.state, update
+        sent = tff.federated_value((), tff.SERVER) if done.sent is None else done.sent
+        weight = tff.federated_sum(done.result.update_weight)
+        moved = tff.federated_map(self._server_step, (done.state, update, sent, weight))
+        return moved[0], moved[1]
+
+
+def _first_of(build):
+    """Returns a computation that returns what a function builds, a structure of tensors."""
+
+    @tff.tensorflow.computation
+    def first():
+        return tf.nest.map_structure(tf.convert_to_tensor, build())
+
+    return first
+
+
+def _client_update(config, model, algorithm, canaries, state_type, client_type):
+    """Traces a client's round: its result, what it sends besides, its next state, measurements."""
+    rate_factor = build_schedule(
+        config.client_schedule or "constant", config.rounds, "--client_schedule"
+    )
+    weigh = _weigher(config)
+
+    def work(weights, data, state, client):
+        batches = tf.data.Dataset.get_single_element(data)
+        round_number, shared = state
+
+        def train():
+            output = algorithm.train(
+                tuple(weights.trainable),
+                tuple(weights.non_trainable),
+                batches,
+                rate_factor(round_number),
+                shared,
+                client,
+            )
+            _check_output(config.algorithm, output, tuple(weights.trainable), client)
+            _refuse_more_than_updates(config, output)
+            return output
+
+        output = train() if canaries is None else canaries.beside(train, weights, batches)
+        update, sent = tuple(output.update), tuple(tf.nest.flatten(output.sent))
+        finite = _are_finite([*update, *sent, *tf.nest.flatten(output.state)])
+        count = tf.cast(local_training.count_examples(batches), tf.float32)
+        counted = count if canaries is None else canaries.counted(batches, count)
+        # A client whose update is not finite weighs nothing, as one that did not answer.
+        weight = tf.where(finite, weigh(counted), 0.0)
+
+        def weighed(tensors):
+            # Times a weight of 0, a NaN would still be a NaN.
+            return tuple(tf.math.multiply_no_nan(t, weight) for t in tensors)
+
+        return (
+            tff.learning.templates.ClientResult(weighed(update), weight),
+            tf.nest.pack_sequence_as(output.sent, weighed(sent)),
+            tf.nest.map_structure(
+                lambda new, old: tf.where(finite, new, old), output.state, client
+            ),
+            _measurements(output.sums, finite, count),
         )
 
-    return tff.learning.templates.ClientWorkProcess(initialize, work)
+    types = model.weights_type, BATCHES_TYPE, state_type
+    if client_type is None:
+        return tff.tensorflow.computation(
+            lambda weights, data, state: work(weights, data, state, ()), types
+        )
+    return tff.tensorflow.computation(work, (*types, client_type))
 
 
-def count_examples(batches: tf.Tensor) -> tf.Tensor:
-    """Returns how many row numbers batches hold, int32."""
-    return tf.math.count_nonzero(batches >= 0, dtype=tf.int32)
+def _server_step(config, model, algorithm, state_type, sent_type):
+    """Traces the algorithm's step on the server, which a round without updates does not take."""
+
+    @tff.tensorflow.computation(state_type, model.weights_type.trainable, sent_type, np.float32)
+    def server_step(state, update, sent, weight):
+        round_number, shared = state
+        update = tuple(update)
+        following, gradient = algorithm.server_step(shared, update, sent)
+        if not config.is_private:
+            # Whether anybody took part is itself private.
+            is_some = weight > 0
+            following, gradient = tf.nest.map_structure(
+                lambda new, old: tf.where(is_some, new, old),
+                (following, tuple(gradient)),
+                (shared, update),
+            )
+        return (round_number, following), tuple(gradient)
+
+    return server_step
 
 
-def loop(step, values, state, batches):
-    """Folds `step` over batches; returns the last values and the sums of loss and right answers.
-
-    Args:
-        step: (values, state, batch) -> (values, state, (loss, correct)).
-        values: A tuple of tensors to start from.
-        state: A structure of tensors to start from.
-        batches: [number of batches, width] int32.
-    """
-    number = tf.shape(batches)[0]
-
-    def body(i, values, state, loss, correct):
-        values, state, (batch_loss, batch_correct) = step(values, state, batches[i])
-        return i + 1, tuple(values), state, loss + batch_loss, correct + batch_correct
-
-    zero = tf.zeros([])
-    _, values, _, loss, correct = tf.while_loop(
-        lambda i, *_: i < number, body, (0, values, state, zero, zero), maximum_iterations=number
-    )
-    return values, (loss, correct)
+def _check_output(algorithm, output, start, client):
+    """Raises UserError if what `train` returned is not what a round goes on with."""
+    if not isinstance(output, ClientOutput):
+        raise UserError(
+            f"--algorithm={algorithm}: train returned a {type(output).__name__}; return a "
+            "tfpriv.federated.algorithms.base.ClientOutput."
+        )
+    for what, found, wanted in (
+        ("update", tuple(output.update), start),
+        ("state", output.state, client),
+    ):
+        found, wanted = (_shapes(structure) for structure in (found, wanted))
+        if found != wanted:
+            raise UserError(
+                f"--algorithm={algorithm}: train returned a ClientOutput whose {what} has the "
+                f"shapes {found} where {wanted} are wanted; return tensors of these shapes."
+            )
 
 
-def initial_optimizer_state(optimizer, weights):
-    """Returns an optimizer's first state for these weights, as tensors."""
-    specs = tf.nest.map_structure(lambda w: tf.TensorSpec(w.shape, w.dtype), weights)
-    return tf.nest.map_structure(tf.convert_to_tensor, optimizer.initialize(specs))
+def _shapes(structure):
+    return [tuple(tf.convert_to_tensor(t).shape) for t in tf.nest.flatten(structure)]
 
 
-def at_rate(state, rate_factor):
-    """Returns an optimizer's state with its learning rate times a factor."""
-    key = tff.learning.optimizers.LEARNING_RATE_KEY
-    return type(state)((k, v * rate_factor if k == key else v) for k, v in state.items())
+def _refuse_more_than_updates(config, output):
+    """Raises UserError where what an algorithm does besides updates would break a promise."""
+    if tf.nest.flatten(output.sent):
+        what = "sends more than updates"
+    elif tf.nest.flatten(output.state):
+        what = "keeps a state for each client"
+    else:
+        return
+    if config.is_private:
+        raise UserError(
+            f"--algorithm={config.algorithm} {what}, which no noise here covers; use another "
+            f"algorithm, such as fedavg, with --privacy_unit={config.privacy_unit}, or "
+            "--privacy_unit=none."
+        )
+    if config.audit_canaries:
+        raise UserError(
+            f"--algorithm={config.algorithm} {what}, and a canary has nothing but an update; use "
+            f"another algorithm, such as fedavg, with --audit_canaries={config.audit_canaries}."
+        )
 
 
-def difference(start, end):
-    """Returns start less end, tensor by tensor: the update that the server subtracts."""
-    return tuple(a - b for a, b in zip(start, end, strict=True))
+def _weigher(config):
+    if config.is_private:
+        # How many examples a client has, or drew, is private under either unit.
+        return tf.ones_like
+    if config.weighting == "uniform":
+        return lambda count: tf.minimum(count, 1.0)
+    return lambda count: count
 
 
-def finite_or_zeros(tensors):
-    """Returns the tensors, or zeros if their global norm is not finite; and whether it is."""
-    finite = _has_finite_norm(tensors)
-    return tuple(tf.where(finite, t, tf.zeros_like(t)) for t in tensors), finite
-
-
-def _has_finite_norm(tensors):
-    """Says whether an update is one that counts.
+def _are_finite(tensors):
+    """Says whether what a client sends is to be counted.
 
     No clip bounds a NaN or an infinity, and a client whose squares overflow, above 1e19, has
     diverged: in a mean without a clip it would ruin the model.
     """
     return tf.math.is_finite(tf.linalg.global_norm(tensors))
-
-
-def _result(update, finite, count, weigh):
-    """Multiplies the update by its weight, as `tfpriv.federated.aggregation` takes it.
-
-    A client whose update is not finite weighs nothing, as one that did not answer.
-    """
-    weight = tf.where(finite, weigh(count), 0.0)
-    return tff.learning.templates.ClientResult(
-        # Times a weight of 0, a NaN would still be a NaN.
-        update=tuple(tf.math.multiply_no_nan(u, weight) for u in update),
-        update_weight=weight,
-    )
 
 
 def _measurements(sums, finite, count):
@@ -307,9 +292,3 @@ def _measurements(sums, finite, count):
         examples=count,
         left_out=1.0 - tf.cast(finite, tf.float32),
     )
-
-
-def _add_up(local, measure):
-    if not measure:
-        return tff.federated_value((), tff.SERVER)
-    return tff.federated_sum(local)

@@ -6,16 +6,16 @@ from collections.abc import Callable
 from tfpriv import datasets, models, settings
 from tfpriv.datasets import scaling
 from tfpriv.errors import UserError
+from tfpriv.federated import algorithms
 from tfpriv.privacy import mechanisms, sampling
 
-ALGORITHMS = ("fedavg", "fedsgd", "fedprox", "mimelite")
 AGGREGATORS = ("mean", "geometric_median")
 CLIENT_OPTIMIZERS = ("sgd", "momentum", "adam")
 SERVER_OPTIMIZERS = ("sgd", "momentum", "adam", "yogi", "adagrad")
 WEIGHTINGS = ("examples", "uniform")
 PRIVACY_UNITS = ("none", "client", "example")
 
-_LOCAL_TRAINING = ("fedavg", "fedprox", "mimelite")
+_LOCAL_TRAINING = (*algorithms.LOCAL_TRAINING, settings.OWN)
 _ADAPTIVE_SERVERS = ("adam", "yogi", "adagrad")
 
 _OPTIMIZER = "a function (learning rate) -> tff.learning.optimizers.Optimizer"
@@ -73,11 +73,11 @@ class FederatedConfig:
         f"The Keras model: {', '.join(models.NAMES)}; or your own as module:function or "
         "path/to/file.py:function, a function (input shape, number of classes) -> model.",
     )
-    algorithm: str = _training(
+    algorithm: str | Callable = _training(
         "fedavg",
-        "fedavg (McMahan et al. 2017); fedsgd (one gradient over all of a client's data); "
-        "fedprox (Li et al. 2020); mimelite (Karimireddy et al. 2021).",
-        choices=ALGORITHMS,
+        "; ".join(f"{name} ({source})" for name, source in algorithms.SOURCES.items()) + ".",
+        choices=algorithms.NAMES,
+        own=algorithms.OWN,
     )
     rounds: int = _training(
         100,
@@ -130,7 +130,7 @@ class FederatedConfig:
     )
     client_optimizer: str | None = _training(
         None,
-        "The optimizer of local training; for mimelite the base optimizer.",
+        "The optimizer of local training; for mimelite the base optimizer; for scaffold sgd.",
         choices=CLIENT_OPTIMIZERS,
         own=_OPTIMIZER,
         belongs_to=("algorithm", _LOCAL_TRAINING),
@@ -164,6 +164,15 @@ class FederatedConfig:
         belongs_to=("algorithm", ("fedprox",)),
         otherwise=0.1,
         limit=settings.NOT_NEGATIVE,
+    )
+    dynamic_strength: float | None = _training(
+        None,
+        "The alpha of FedDyn: alpha/2 times the squared distance from the round's model is added "
+        "to the local loss, and what clients remember of their gradients grows by alpha times "
+        "their updates.",
+        belongs_to=("algorithm", ("feddyn",)),
+        otherwise=0.1,
+        limit=settings.POSITIVE,
     )
     server_optimizer: str = _training(
         "sgd",
@@ -392,11 +401,6 @@ def _check_together(config):
             f"--privacy_unit={config.privacy_unit} needs one of --target_epsilon and "
             f"--noise_multiplier, and {given} given; give exactly one."
         )
-    if config.is_private and config.algorithm == "mimelite":
-        raise UserError(
-            "--algorithm=mimelite sends full gradients beside the updates, which no noise here "
-            "covers; use fedavg, fedprox or fedsgd with --privacy_unit, or --privacy_unit=none."
-        )
     if config.privacy_unit == "example" and config.algorithm != "fedavg":
         raise UserError(
             f"--algorithm={config.algorithm} has no private form of local training; use "
@@ -406,11 +410,6 @@ def _check_together(config):
         raise UserError(
             f"--mechanism={config.mechanism} works on the server's sum; use --mechanism=gaussian, "
             "or leave it out, with --privacy_unit=example."
-        )
-    if config.audit_canaries and config.algorithm == "mimelite":
-        raise UserError(
-            f"--audit_canaries={config.audit_canaries} has no form in --algorithm=mimelite, where "
-            "clients send gradients beside updates; use fedavg, fedprox or fedsgd."
         )
     if config.audit_canaries and config.privacy_unit == "example":
         raise UserError(

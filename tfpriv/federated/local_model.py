@@ -37,6 +37,10 @@ class LocalModel:
         """Returns features and labels of a batch of row numbers, [width] int32, -1 for none."""
         return self.examples.rows(tf.boolean_mask(batch, batch >= 0))
 
+    def zeros(self) -> Weights:
+        """Returns zeros of the shapes of the trainable weights."""
+        return tuple(tf.zeros(t.shape, t.dtype.type) for t in self.weights_type.trainable)
+
     def gradient(self, weights: Weights, frozen: Weights, features: tf.Tensor, labels: tf.Tensor):
         """Returns the gradient of the mean loss, and the sums of loss and right answers."""
         with tf.GradientTape(watch_accessed_variables=False) as tape:

@@ -29,6 +29,7 @@ class Population:
         silos: The privacy plans of the clients' own examples, if those are the unit.
         absent: The canaries that are left out of the rounds they are drawn for, as numbers from 0.
             Canaries come behind the partition's clients.
+        in_order: Whether clients take their examples once and in order; see `Algorithm`.
     """
 
     config: FederatedConfig
@@ -38,6 +39,7 @@ class Population:
     plan: PrivacyPlan | None = None
     silos: Silos | None = None
     absent: Sequence[int] = ()
+    in_order: bool = False
 
     @property
     def warnings(self) -> tuple[str, ...]:
@@ -73,7 +75,7 @@ class Population:
             return canaries.batches_of(client - self.partition.num_clients)
         rows = self.partition.client(client)
         config = self.config
-        if config.algorithm == "fedsgd":
+        if self.in_order:
             return batches.in_order(rows, batch_size=_FULL_GRADIENT_BATCH)
         draw = {"round_number": round_number, "client": int(client)}
         if self.silos is not None:

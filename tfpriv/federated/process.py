@@ -1,16 +1,107 @@
 """The learning process: broadcast, client work, aggregation and server step, composed by TFF."""
 
+import collections
+from typing import NamedTuple
+
+import numpy as np
 import tensorflow as tf
 import tensorflow_federated as tff
 
-from tfpriv.federated import aggregation, client_work
+from tfpriv import settings, user_code
+from tfpriv.federated import aggregation, algorithms
+from tfpriv.federated.algorithms.base import Algorithm, Setup
+from tfpriv.federated.algorithms.private_fedavg import PrivateFedAvg
 from tfpriv.federated.canaries import Canaries
+from tfpriv.federated.client_work import BATCHES_TYPE, ClientWork
 from tfpriv.federated.config import FederatedConfig
 from tfpriv.federated.local_model import LocalModel
 from tfpriv.federated.optimizers import build_client_optimizer, build_server_optimizer
-from tfpriv.federated.private_local_training import local_dp_sgd
-from tfpriv.models.schedules import build_schedule
 from tfpriv.privacy import PrivacyPlan
+
+
+class Output(NamedTuple):
+    """What a round gives.
+
+    Attributes:
+        state: The process's next state.
+        metrics: Of the parts of the process.
+        clients: The next states of the round's clients, in their order; () without such states.
+    """
+
+    state: tff.learning.templates.LearningAlgorithmState
+    metrics: collections.OrderedDict
+    clients: object = ()
+
+
+def build_algorithm(
+    config: FederatedConfig, model: LocalModel, plan: PrivacyPlan | None, participation: float
+) -> Algorithm:
+    """Returns the algorithm of a run.
+
+    Args:
+        config: A complete config.
+        model: What clients train.
+        plan: The privacy plan, over clients or over a client's examples; None without one.
+        participation: The expected fraction of the clients in a round.
+
+    Raises:
+        UserError: if the user's function returns something else, or the algorithm refuses the
+            config.
+    """
+    setup = Setup(
+        model=model,
+        optimizer=build_client_optimizer(config) if config.client_optimizer else None,
+        client_optimizer=config.client_optimizer,
+        learning_rate=config.client_learning_rate,
+        participation=participation,
+    )
+    if config.privacy_unit == "example":
+        return PrivateFedAvg(setup, plan.mechanism, config.batch_size)
+    name = config.algorithm
+    if not user_code.is_user_code(name):
+        own = settings.belonging_to(config, "algorithm", name)
+        return algorithms.builder(name)(setup, **own)
+    return user_code.call(name, "--algorithm", Algorithm, setup=setup)
+
+
+class Process:
+    """A learning process whose clients may keep states of their own between rounds.
+
+    Attributes:
+        algorithm: What it runs.
+    """
+
+    def __init__(self, algorithm, initialize, following):
+        """Takes its parts; see `build_process`."""
+        self.algorithm = algorithm
+        self._initialize, self._next = initialize, following
+
+    def initialize(self) -> tff.learning.templates.LearningAlgorithmState:
+        """Returns the first state, in which the weights are zeros; see `with_weights`."""
+        return self._initialize()
+
+    def first_client_state(self):
+        """Returns the state of a client that was in no round yet, a structure of arrays."""
+        state = tf.nest.map_structure(tf.convert_to_tensor, self.algorithm.client_state())
+        return tf.nest.map_structure(lambda tensor: tensor.numpy(), state)
+
+    def next(self, state, data: list[tf.data.Dataset], clients: list | None = None) -> Output:
+        """Runs a round.
+
+        Args:
+            state: The process's state.
+            data: For each client of the round a data set of one element, its batches; see
+                `tfpriv.federated.batches`.
+            clients: The clients' own states, where they keep some.
+        """
+        if not self.algorithm.has_client_states:
+            return Output(*self._next(state, data))
+        if not data:
+            # TFF cannot return the values of no clients; one without examples changes nothing.
+            nobody = tf.data.Dataset.from_tensors(np.empty((0, 0), np.int32))
+            output = self._next(state, [nobody], [self.first_client_state()])
+            return Output(*output)._replace(clients=())
+        return Output(*self._next(state, data, clients))
 
 
 def build_process(
@@ -18,7 +109,8 @@ def build_process(
     model: LocalModel,
     plan: PrivacyPlan | None,
     canaries: Canaries | None = None,
-) -> tff.learning.templates.LearningProcess:
+    participation: float = 1.0,
+) -> Process:
     """Returns the learning process of a run.
 
     Args:
@@ -26,34 +118,74 @@ def build_process(
         model: What clients train.
         plan: The privacy plan, over clients or over a client's examples; None without one.
         canaries: An audit's canary clients; None without any.
+        participation: The expected fraction of the clients in a round.
 
-    Returns:
-        A process whose `next` takes the state and, for each client of the round, a sequence of
-        one element: its batches (see `tfpriv.federated.batches`). Its first weights are zeros;
-        see `with_weights`.
+    Raises:
+        UserError: as `build_algorithm` and `ClientWork` do; or the grid of the noise would be too
+            coarse.
     """
-    work = _build_client_work(config, model, plan, canaries)
+    algorithm = build_algorithm(config, model, plan, participation)
     over_clients = plan if plan is not None and plan.unit == "client" else None
-    trainable = model.weights_type.trainable
+    weights_type = model.weights_type
+    broadcast = tff.learning.templates.build_broadcast_process(weights_type)
+    aggregator = aggregation.build_aggregator(
+        over_clients, weights_type.trainable, config.aggregator
+    )
+    finalizer = tff.learning.templates.build_apply_optimizer_finalizer(
+        build_server_optimizer(config), weights_type
+    )
+    work = ClientWork(config, model, algorithm, canaries)
 
     @tff.tensorflow.computation
     def zero_weights():
         return tff.learning.models.ModelWeights(
-            *(
-                tuple(tf.zeros(t.shape, t.dtype.type) for t in kind)
-                for kind in (trainable, model.weights_type.non_trainable)
+            model.zeros(),
+            tuple(tf.zeros(t.shape, t.dtype.type) for t in weights_type.non_trainable),
+        )
+
+    @tff.federated_computation
+    def initialize():
+        return tff.federated_zip(
+            tff.learning.templates.LearningAlgorithmState(
+                tff.federated_eval(zero_weights, tff.SERVER),
+                broadcast.initialize(),
+                tff.federated_eval(work.initial_state, tff.SERVER),
+                aggregator.initialize(),
+                finalizer.initialize(),
             )
         )
 
-    return tff.learning.templates.compose_learning_process(
-        zero_weights,
-        tff.learning.templates.build_broadcast_process(model.weights_type),
-        work,
-        aggregation.build_aggregator(over_clients, trainable, config.aggregator),
-        tff.learning.templates.build_apply_optimizer_finalizer(
-            build_server_optimizer(config), model.weights_type
-        ),
-    )
+    def round_of(state, data, clients):
+        sent_out = broadcast.next(state.distributor, state.global_model_weights)
+        done = work.next(state.client_work, sent_out.result, data, clients)
+        combined = aggregator.next(state.aggregator, done.result.update, done.result.update_weight)
+        work_state, update = work.server_step(done, combined.result)
+        moved = finalizer.next(state.finalizer, state.global_model_weights, update)
+        following = tff.learning.templates.LearningAlgorithmState(
+            moved.result, sent_out.state, work_state, combined.state, moved.state
+        )
+        metrics = collections.OrderedDict(
+            client_work=done.measurements, aggregator=combined.measurements
+        )
+        return tff.federated_zip(following), tff.federated_zip(metrics), done.clients
+
+    state_type = initialize.type_signature.result
+    data_type = tff.FederatedType(BATCHES_TYPE, tff.CLIENTS)
+    if work.client_type is None:
+
+        @tff.federated_computation(state_type, data_type)
+        def following(state, data):
+            return round_of(state, data, None)[:2]
+
+    else:
+
+        @tff.federated_computation(
+            state_type, data_type, tff.FederatedType(work.client_type, tff.CLIENTS)
+        )
+        def following(state, data, clients):
+            return round_of(state, data, clients)
+
+    return Process(algorithm, initialize, following)
 
 
 def with_weights(state, trainable, frozen=()):
@@ -61,38 +193,3 @@ def with_weights(state, trainable, frozen=()):
     return state._replace(
         global_model_weights=tff.learning.models.ModelWeights(tuple(trainable), tuple(frozen))
     )
-
-
-def _build_client_work(config, model, plan, canaries):
-    weigh = _weigher(config)
-    if config.algorithm == "fedsgd":
-        rate_factor = build_schedule("constant", config.rounds, "")
-        train = client_work.full_gradient(model)
-    else:
-        rate_factor = build_schedule(config.client_schedule, config.rounds, "--client_schedule")
-        optimizer = build_client_optimizer(config)
-        if config.algorithm == "mimelite":
-            return client_work.build_mimelite_work(
-                model, optimizer, rate_factor=rate_factor, weigh=weigh
-            )
-        if config.privacy_unit == "example":
-            train = local_dp_sgd(model, optimizer, plan.mechanism, config.batch_size)
-        else:
-            train = client_work.local_sgd(model, optimizer, config.proximal_strength or 0.0)
-    return client_work.build_client_work(
-        model,
-        train,
-        rate_factor=rate_factor,
-        weigh=weigh,
-        measure=not config.is_private or config.release_train_metrics,
-        canaries=canaries,
-    )
-
-
-def _weigher(config):
-    if config.is_private:
-        # How many examples a client has, or drew, is private under either unit.
-        return tf.ones_like
-    if config.weighting == "uniform":
-        return lambda count: tf.minimum(count, 1.0)
-    return lambda count: count

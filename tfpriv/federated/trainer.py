@@ -18,6 +18,7 @@ from tfpriv.federated import aggregation, process, runtime
 from tfpriv.federated.accountant import Accountant
 from tfpriv.federated.canaries import build_canaries
 from tfpriv.federated.checkpoints import Checkpoints
+from tfpriv.federated.client_states import ClientStates
 from tfpriv.federated.config import FederatedConfig
 from tfpriv.federated.examples import Examples
 from tfpriv.federated.local_model import build_local_model
@@ -70,7 +71,10 @@ def train(
     build, model, objective, info = _model(config, dataset)
     check_model(model)
     local_model = build_local_model(build, model, objective, examples)
-    learning = process.build_process(config, local_model, plan or _any_silo(population), canaries)
+    participation = min(1.0, config.clients_per_round / partition.num_clients)
+    learning = process.build_process(
+        config, local_model, plan or _any_silo(population), canaries, participation
+    )
     for note in (*info.notes, *population.warnings):
         runs.print_safely(f"note: {note}", sys.stderr)
 
@@ -90,7 +94,11 @@ def train(
         )
         if config.is_private:
             run.pin("noise_multiplier", (plan or _any_silo(population)).mechanism.noise_multiplier)
-        population = dataclasses.replace(population, absent=tuple(np.flatnonzero(~coins)))
+        population = dataclasses.replace(
+            population,
+            absent=tuple(np.flatnonzero(~coins)),
+            in_order=learning.algorithm.in_order,
+        )
         if config.plot_partition:
             datasets.plot_partition(dataset, partition, run.plots_path / "partition.png")
         session = _Session(
@@ -123,6 +131,11 @@ class _Session:
         self._noise = NoiseFeed(plan, sum(int(np.prod(v.shape)) for v in model.trainable_weights))
         self._population = population
         self._checkpoints = Checkpoints(run.checkpoints_path)
+        self._client_states = None
+        if learning.algorithm.has_client_states:
+            self._client_states = ClientStates(
+                run.client_states_path, learning.first_client_state()
+            )
         self._accountant = Accountant(run.path / "rounds.json", plan, population)
         self._stopped_early_after = None
         self._seconds = []
@@ -160,6 +173,8 @@ class _Session:
                 reached = self._reached_target()
                 if done % config.checkpoint_every == 0 or done == config.rounds or reached:
                     self._checkpoints.save(state, done)
+                    if self._client_states is not None:
+                        self._client_states.checkpoint_made(done)
                 self._run.metrics.write(done, metrics)
                 progress.update(
                     done,
@@ -220,6 +235,8 @@ class _Session:
         saved, done = self._checkpoints.latest(state)
         self._accountant.refuse_gap(done)
         runs.return_to(self._run, done, self._accountant.rounds)
+        if self._client_states is not None:
+            self._client_states.return_to(done)
         if saved is None:
             return state, 0
         self._take_weights(saved)
@@ -237,7 +254,12 @@ class _Session:
             tf.data.Dataset.from_tensors(self._population.batches(client, round_number, segment))
             for client in cohort
         ]
-        output = self._learning.next(self._noise.into(state), data)
+        states = None
+        if self._client_states is not None:
+            states = [self._client_states.of(client) for client in cohort]
+        output = self._learning.next(self._noise.into(state), data, states)
+        for client, kept in zip(cohort, output.clients, strict=states is not None):
+            self._client_states.keep(client, round_number + 1, kept)
         metrics = {}
         if not self._config.is_private:
             # How many took part is itself private under Poisson sampling.

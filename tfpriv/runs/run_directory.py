@@ -246,6 +246,11 @@ class RunDirectory:
         return path.read_text(encoding="utf-8") if path.exists() else None
 
     @property
+    def client_states_path(self) -> pathlib.Path:
+        """Where what clients keep from round to round goes."""
+        return self.path / "client_states"
+
+    @property
     def checkpoints_path(self) -> pathlib.Path:
         """The folder for checkpoints; whoever writes them makes it."""
         return self.path / "checkpoints"
@@ -298,7 +303,8 @@ class RunDirectory:
 
     def files(self) -> list[pathlib.Path]:
         """Returns what the run has written, sorted; checkpoints and runs within it as folders."""
-        whole = {self.checkpoints_path, self.trajectory_path, self.path / "shadows"}
+        whole = {self.checkpoints_path, self.client_states_path, self.trajectory_path}
+        whole.add(self.path / "shadows")
         whole |= {path.parent for path in self.path.glob("*/config.json")}
         found = []
         for path in sorted(self.path.rglob("*")):

@@ -27,12 +27,16 @@ class Trial:
     Attributes:
         state: The state of the process.
         noise: The noise of its clients' updates.
+        clients: The states of the clients, by their place in the cohort.
         metrics: The metrics of the last round.
     """
 
-    def __init__(self, build_process, local_model, plan=None, weights=None, **flags):
+    def __init__(
+        self, build_process, local_model, plan=None, weights=None, participation=1.0, **flags
+    ):
         self.config = FederatedConfig(**flags).complete()
-        self._process = build_process(self.config, local_model, plan)
+        self._process = build_process(self.config, local_model, plan, participation=participation)
+        self.clients = {}
         self.state = self._process.initialize()
         self.noise = NoiseFeed(plan, sum(w.size for w in self.weights))
         if weights is not None:
@@ -48,8 +52,11 @@ class Trial:
         """Runs a round over clients with these batches; returns how the weights have moved."""
         before = self.weights
         data = [tf.data.Dataset.from_tensors(np.asarray(b, np.int32)) for b in cohort]
-        output = self._process.next(self.noise.into(self.state), data)
+        first = self._process.first_client_state()
+        states = [self.clients.get(place, first) for place in range(len(cohort))]
+        output = self._process.next(self.noise.into(self.state), data, states)
         self.state, self.metrics = output.state, output.metrics
+        self.clients |= dict(enumerate(output.clients))
         return [after - b for after, b in zip(self.weights, before, strict=True)]
 
 

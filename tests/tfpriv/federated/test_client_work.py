@@ -3,6 +3,11 @@
 import numpy as np
 import pytest
 
+from tfpriv import user_code
+from tfpriv.errors import UserError
+from tfpriv.federated import algorithms, process
+from tfpriv.federated.algorithms.base import Algorithm, ClientOutput
+
 _FEATURES = np.array(
     [[1, 0], [0, 1], [1, 1], [2, -1], [-1, 0.5], [np.nan, 0], [np.inf, 0], [1e30, -1e30]],
     np.float32,
@@ -132,7 +137,7 @@ def test_private_runs_measure_nothing_unless_told_to(start, trial, logistic):
     assert float(told.metrics["client_work"]["examples"]) == 2
 
 
-@pytest.mark.parametrize("algorithm", ["fedavg", "fedsgd", "fedprox", "mimelite"])
+@pytest.mark.parametrize("algorithm", algorithms.NAMES)
 def test_clients_without_examples_and_empty_rounds_change_nothing(start, algorithm):
     run = start(algorithm=algorithm)
     _assert_close(run.round(), [np.zeros((2, 2)), np.zeros(2)])
@@ -141,14 +146,173 @@ def test_clients_without_examples_and_empty_rounds_change_nothing(start, algorit
     _assert_close(run.round(_FIRST, _EMPTY), fresh.round(_FIRST))
 
 
-@pytest.mark.parametrize("algorithm", ["fedavg", "fedsgd", "fedprox", "mimelite"])
+@pytest.mark.parametrize("algorithm", algorithms.NAMES)
 def test_a_client_whose_update_has_no_finite_norm_contributes_nothing(start, algorithm):
     flags = {"algorithm": algorithm}
     if algorithm != "fedsgd":
-        flags |= {"client_learning_rate": 0.5, "client_optimizer": "momentum"}
+        optimizer = "sgd" if algorithm == "scaffold" else "momentum"
+        flags |= {"client_learning_rate": 0.5, "client_optimizer": optimizer}
     with_bad, without = start(**flags), start(**flags)
     for _ in range(2):
         found = with_bad.round(_FIRST, *([[row]] for row in _BAD_ROWS))
         expected = without.round(_FIRST)
         assert np.abs(expected[0]).max() > 1e-3
         _assert_close(found, expected)
+
+
+@pytest.mark.parametrize(
+    ("algorithm", "says"),
+    [
+        ("mimelite", "--algorithm=mimelite sends more than updates"),
+        ("scaffold", "--algorithm=scaffold sends more than updates"),
+        ("feddyn", "--algorithm=feddyn keeps a state for each client"),
+    ],
+)
+@pytest.mark.parametrize("noise_multiplier", [0.0, 1.0])
+def test_what_tells_more_than_updates_is_refused_under_privacy(
+    start, algorithm, says, noise_multiplier
+):
+    with pytest.raises(UserError, match=says):
+        start(algorithm=algorithm, privacy_unit="client", noise_multiplier=noise_multiplier)
+
+
+def _scaffold(batches, rate, correction):
+    """Local training of SCAFFOLD in numpy: end less start, and the mean gradient of its steps."""
+    weights = [w.astype(np.float64) for w in _START]
+    gradients = []
+    for batch in batches:
+        gradient = _gradient(weights, batch[batch >= 0])
+        gradients.append(gradient)
+        weights = [
+            w - rate * (g + c) for w, g, c in zip(weights, gradient, correction, strict=True)
+        ]
+    update = [w - w0 for w, w0 in zip(weights, _START, strict=True)]
+    return update, _mean(gradients, [1] * len(gradients))
+
+
+def test_scaffold_is_that_of_the_paper(start):
+    """Algorithm 1, option II, by uniform means over two of four clients."""
+    rate = 0.5
+    run = start(
+        algorithm="scaffold",
+        client_learning_rate=rate,
+        weighting="uniform",
+        participation=0.5,
+    )
+    zeros = [np.zeros((2, 2)), np.zeros(2)]
+    ours, common = [zeros, zeros], zeros
+    for _ in range(3):
+        moved = run.round(_FIRST, _SECOND)
+        updates, changes = [], []
+        for client, batches in enumerate((_FIRST, _SECOND)):
+            correction = [c - mine for c, mine in zip(common, ours[client], strict=True)]
+            # Each round of this test starts from the same weights.
+            update, gradient = _scaffold(batches, rate, correction)
+            # Where nothing is corrected twice, option II is the mean of the steps' gradients.
+            changes.append([g - mine for g, mine in zip(gradient, ours[client], strict=True)])
+            updates.append(update)
+            ours[client] = gradient
+        _assert_close(moved, _mean(updates, [1, 1]))
+        common = [c + 0.5 * m for c, m in zip(common, _mean(changes, [1, 1]), strict=True)]
+        for client in range(2):
+            _assert_close(run.clients[client], ours[client])
+        _assert_close(run.state.client_work[1], common)
+        run.state = process.with_weights(run.state, _START)
+
+
+def test_scaffold_reads_gradients_off_the_steps_of_sgd_alone(start):
+    with pytest.raises(UserError, match="--client_optimizer=momentum does not go with scaffold"):
+        start(algorithm="scaffold", client_optimizer="momentum")
+
+
+def test_feddyn_is_that_of_the_paper(start):
+    """Algorithm 1, by uniform means over two of four clients, with steps of SGD as its solver."""
+    rate, alpha = 0.5, 0.3
+    run = start(
+        algorithm="feddyn",
+        dynamic_strength=alpha,
+        client_learning_rate=rate,
+        weighting="uniform",
+        participation=0.5,
+    )
+    zeros = [np.zeros((2, 2)), np.zeros(2)]
+    ours, h = [zeros, zeros], zeros
+    weights = [w.astype(np.float64) for w in _START]
+    for _ in range(3):
+        moved = run.round(_FIRST, _SECOND)
+        ends = []
+        for client, batches in enumerate((_FIRST, _SECOND)):
+            end = weights
+            for batch in batches:
+                gradient = _gradient(end, batch[batch >= 0])
+                end = [
+                    w - rate * (g - mine + alpha * (w - w0))
+                    for w, g, mine, w0 in zip(end, gradient, ours[client], weights, strict=True)
+                ]
+            ends.append(end)
+            ours[client] = [
+                mine - alpha * (e - w0)
+                for mine, e, w0 in zip(ours[client], end, weights, strict=True)
+            ]
+        mean = _mean(ends, [1, 1])
+        h = [a - alpha * 0.5 * (m - w0) for a, m, w0 in zip(h, mean, weights, strict=True)]
+        following = [m - a / alpha for m, a in zip(mean, h, strict=True)]
+        _assert_close(moved, [f - w for f, w in zip(following, weights, strict=True)])
+        for client in range(2):
+            _assert_close(run.clients[client], ours[client])
+        weights = following
+
+
+@pytest.mark.parametrize("algorithm", ["mimelite", "scaffold", "feddyn"])
+def test_a_round_in_which_nothing_counts_leaves_what_the_server_keeps(start, algorithm):
+    run = start(algorithm=algorithm, client_learning_rate=0.5)
+    run.round(_FIRST, _SECOND)
+    before = [np.copy(a) for a in _flat(run.state.client_work[1])]
+    assert any(np.any(a) for a in before)
+    for cohort in ((), (_EMPTY,), ([[5]],)):
+        _assert_close(run.round(*cohort), [np.zeros((2, 2)), np.zeros(2)])
+        for a, b in zip(before, _flat(run.state.client_work[1]), strict=True):
+            np.testing.assert_array_equal(a, b)
+
+
+def _flat(structure):
+    import tensorflow as tf
+
+    return tf.nest.flatten(structure)
+
+
+class _Own(Algorithm):
+    """An algorithm whose clients return what they are told to."""
+
+    def __init__(self, returned):
+        self._returned = returned
+
+    def client_state(self):
+        return (np.zeros(3, np.float32),)
+
+    def train(self, start, frozen, batches, rate_factor, server, client):
+        return self._returned(start, client)
+
+
+@pytest.mark.parametrize(
+    ("returned", "says"),
+    [
+        (lambda start, client: start, "train returned a tuple; return a"),
+        (
+            lambda start, client: ClientOutput(start[:1], (0.0, 0.0), state=client),
+            r"whose update has the shapes \[\(2, 2\)\] where \[\(2, 2\), \(2,\)\] are wanted",
+        ),
+        (
+            lambda start, client: ClientOutput(start, (0.0, 0.0)),
+            r"whose state has the shapes \[\] where \[\(3,\)\] are wanted",
+        ),
+    ],
+)
+def test_what_an_algorithm_of_ones_own_returns_is_checked(start, returned, says):
+    with pytest.raises(UserError, match=says):
+        start(algorithm=user_code.give(lambda setup: _Own(returned), "own"))
+
+
+def test_an_algorithm_of_ones_own_must_be_one(start):
+    with pytest.raises(UserError, match=r"returned a str; return a .*Algorithm"):
+        start(algorithm=user_code.give(lambda setup: "algorithm", "own"))

@@ -102,13 +102,7 @@ def test_neither_or_both_of_epsilon_and_noise_are_refused(unit):
     assert "both were given" in _refusal(privacy_unit=unit, target_epsilon=1, noise_multiplier=1)
 
 
-@pytest.mark.parametrize("unit", ["client", "example"])
-def test_mimelite_is_refused_under_privacy(unit):
-    message = _refusal(algorithm="mimelite", privacy_unit=unit, noise_multiplier=1.0)
-    assert "--algorithm=mimelite sends full gradients" in message
-
-
-@pytest.mark.parametrize("algorithm", ["fedsgd", "fedprox"])
+@pytest.mark.parametrize("algorithm", ["fedsgd", "fedprox", "mimelite", "scaffold", "feddyn"])
 def test_example_privacy_has_fedavg_only(algorithm):
     message = _refusal(**_EXAMPLE_DP, algorithm=algorithm)
     assert f"--algorithm={algorithm} has no private form" in message

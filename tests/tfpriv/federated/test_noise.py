@@ -256,7 +256,7 @@ def test_clients_of_a_round_share_nothing(worker, trial, wide_model):
 def _graphs(run):
     return b"".join(
         tff.framework.serialize_computation(c).SerializeToString()
-        for c in (run._process.initialize, run._process.next)
+        for c in (run._process._initialize, run._process._next)
     )
 
 

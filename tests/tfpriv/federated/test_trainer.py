@@ -10,7 +10,7 @@ import tensorflow as tf
 
 from tfpriv import federated, privacy
 from tfpriv.errors import UserError
-from tfpriv.federated import trainer
+from tfpriv.federated import algorithms, trainer
 from tfpriv.federated.checkpoints import Checkpoints
 
 _SMALL = {
@@ -23,7 +23,7 @@ _SMALL = {
 }
 _CLIENT = {"privacy_unit": "client", "noise_multiplier": 1.0, "delta": 1e-3}
 _EXAMPLE = {"privacy_unit": "example", "noise_multiplier": 1.0}
-_ALGORITHMS = ("fedavg", "fedsgd", "fedprox", "mimelite")
+_ALGORITHMS = algorithms.NAMES
 _PRIVATE = {
     "gaussian": _CLIENT,
     # Its noise is limited by that on the count, 0.05 of the clients a round.
@@ -203,6 +203,23 @@ def test_an_exception_leaves_no_worker_and_the_lost_round_is_paid_for_twice(
             strict=True,
         ):
             assert np.array_equal(found, fresh)
+
+
+@pytest.mark.parametrize("algorithm", ["scaffold", "feddyn"])
+def test_clients_have_their_states_after_a_resume(
+    tmp_path, algorithm, stop_before_saving, monkeypatch
+):
+    """The run goes on as if it had not been cut off, from a checkpoint three rounds back."""
+    flags = {"algorithm": algorithm, "rounds": 7, "clients_per_round": 3, "checkpoint_every": 2}
+    whole = _run(tmp_path / "whole", **flags)
+    stop_before_saving(6)
+    with pytest.raises(_Stopped):
+        _run(tmp_path / "run", **flags)
+    monkeypatch.undo()
+    run = _run(tmp_path / "run", **flags, resume=True)
+    columns = run.read_metrics(), whole.read_metrics()
+    for name in ("test_loss", "train_loss"):
+        assert columns[0][name] == columns[1][name]
 
 
 def test_a_run_that_is_done_can_be_resumed_to_the_same_end(tmp_path):

@@ -1,4 +1,4 @@
-"""Tests of tfpriv.federated.private_local_training: DP-SGD as a silo really runs it."""
+"""Tests of tfpriv.federated.algorithms.private_fedavg: DP-SGD as a silo really runs it."""
 
 import numpy as np
 import pytest

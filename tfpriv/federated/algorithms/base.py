@@ -1,0 +1,117 @@
+"""What a federated algorithm is: the work of a client, and what the server keeps beside the model.
+
+A round goes thus. The server sends the model's weights and the algorithm's `server_state` to the
+clients of the round; each runs `train`. The updates become one by the run's aggregator, and what
+clients send beside them is averaged with the same weights. Then the server runs `server_step`, and
+its optimizer applies the result as if it were a gradient.
+
+Everything here is traced by TensorFlow once and runs in TFF's workers.
+"""
+
+import abc
+import dataclasses
+
+import tensorflow as tf
+import tensorflow_federated as tff
+
+from tfpriv.federated.local_model import LocalModel, Weights
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Setup:
+    """What an algorithm is built from.
+
+    Attributes:
+        model: What clients train: its `gradient` and `read` are what `train` needs.
+        optimizer: The client optimizer, at its first learning rate; None for an algorithm without
+            local training.
+        client_optimizer: Its name, as the config has it.
+        learning_rate: That rate, which `rate_factor` of `train` multiplies.
+        participation: The expected fraction of the clients in a round, in (0, 1].
+    """
+
+    model: LocalModel
+    optimizer: tff.learning.optimizers.Optimizer | None
+    client_optimizer: str | None
+    learning_rate: float | None
+    participation: float
+
+
+@dataclasses.dataclass(frozen=True)
+class ClientOutput:
+    """What a client returns from a round.
+
+    Attributes:
+        update: Tensors like the trainable weights; their mean is what the server takes for a
+            gradient. Start less end, as a rule.
+        sums: The sums of loss and right answers over the examples of the round; zeros if unknown.
+        sent: A structure of float32 tensors whose mean goes to `server_step`; () for none.
+        state: The client's next state, of the structure of `client_state`.
+    """
+
+    update: Weights
+    sums: tuple[tf.Tensor, tf.Tensor]
+    sent: object = ()
+    state: object = ()
+
+
+class Algorithm(abc.ABC):
+    """A federated algorithm.
+
+    One that sends something beside its updates, or keeps a state for each client, is for runs
+    without privacy: the noise covers updates alone.
+
+    Attributes:
+        in_order: Whether a client's batches are its examples once and in order, in large batches;
+            else they are `client_epochs` shuffled passes in batches of `batch_size`.
+    """
+
+    in_order = False
+
+    def server_state(self):
+        """Returns the first state of the server, a structure of tensors; () for none."""
+        return ()
+
+    def client_state(self):
+        """Returns the first state of each client, a structure of tensors; () for none."""
+        return ()
+
+    @property
+    def has_client_states(self) -> bool:
+        """Whether clients keep states of their own from round to round."""
+        return bool(tf.nest.flatten(self.client_state()))
+
+    @abc.abstractmethod
+    def train(
+        self,
+        start: Weights,
+        frozen: Weights,
+        batches: tf.Tensor,
+        rate_factor: tf.Tensor,
+        server,
+        client,
+    ) -> ClientOutput:
+        """Returns what a client does in a round.
+
+        Args:
+            start: The trainable weights that the round starts from.
+            frozen: The others.
+            batches: [number of batches, width] int32, the numbers of examples, -1 for none; see
+                `tfpriv.federated.local_training.loop`.
+            rate_factor: What the client learning rate is multiplied by in this round.
+            server: The server's state.
+            client: The client's own state.
+        """
+
+    def server_step(self, state, update: Weights, sent):
+        """Returns the server's next state, and what its optimizer takes for a gradient.
+
+        A round in which nobody's update counts leaves the state as it is, and skips this step.
+
+        Args:
+            state: The server's state.
+            update: The aggregate of the clients' updates.
+            sent: The mean of what they sent beside them.
+        """
+        del sent
+        return state, update

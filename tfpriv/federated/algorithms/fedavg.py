@@ -1,0 +1,23 @@
+"""FedAvg (McMahan et al. 2017, Algorithm 1): clients take local steps, the server their mean."""
+
+from tfpriv.federated import local_training
+from tfpriv.federated.algorithms.base import Algorithm, ClientOutput, Setup
+
+
+class FedAvg(Algorithm):
+    """Local steps from the round's weights."""
+
+    def __init__(self, setup: Setup):
+        """Takes what clients train with."""
+        self._setup = setup
+
+    def train(self, start, frozen, batches, rate_factor, server, client):
+        """See `Algorithm.train`; ClientUpdate of the paper."""
+        setup = self._setup
+        end, sums = local_training.steps(
+            setup.model, setup.optimizer, start, frozen, batches, rate_factor
+        )
+        return ClientOutput(local_training.difference(start, end), sums)
+
+
+build = FedAvg

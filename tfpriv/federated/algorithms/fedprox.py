@@ -1,0 +1,31 @@
+"""FedProx (Li et al. 2020, Algorithm 2): local steps that are drawn back to the round's weights."""
+
+from tfpriv.federated import local_training
+from tfpriv.federated.algorithms.base import Algorithm, ClientOutput, Setup
+
+
+class FedProx(Algorithm):
+    """FedAvg with mu/2 times the squared distance from the round's weights in the loss."""
+
+    def __init__(self, setup: Setup, proximal_strength: float):
+        """Takes what clients train with, and mu (equation 2), at least 0."""
+        self._setup = setup
+        self._strength = proximal_strength
+
+    def train(self, start, frozen, batches, rate_factor, server, client):
+        """See `Algorithm.train`."""
+
+        def corrected(gradient, weights):
+            return tuple(
+                g + self._strength * (w - w0)
+                for g, w, w0 in zip(gradient, weights, start, strict=True)
+            )
+
+        setup = self._setup
+        end, sums = local_training.steps(
+            setup.model, setup.optimizer, start, frozen, batches, rate_factor, corrected
+        )
+        return ClientOutput(local_training.difference(start, end), sums)
+
+
+build = FedProx

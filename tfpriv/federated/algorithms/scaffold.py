@@ -1,0 +1,66 @@
+"""SCAFFOLD (Karimireddy et al. 2020, Algorithm 1): control variates against client drift."""
+
+import tensorflow as tf
+
+from tfpriv.errors import UserError
+from tfpriv.federated import local_training
+from tfpriv.federated.algorithms.base import Algorithm, ClientOutput, Setup
+
+
+class Scaffold(Algorithm):
+    """Local steps by g - c_i + c, for control variates c_i of the client and c of the server.
+
+    After its steps a client's control variate is the mean of the gradients that it stepped by
+    before they were corrected (option II). A client that takes no step keeps its own.
+    """
+
+    def __init__(self, setup: Setup):
+        """Takes what clients train with.
+
+        Raises:
+            UserError: if the client optimizer is not SGD, of which alone the steps tell gradients.
+        """
+        if setup.client_optimizer != "sgd":
+            raise UserError(
+                f"--client_optimizer={setup.client_optimizer} does not go with scaffold, which "
+                "reads the mean gradient off a client's steps; use --client_optimizer=sgd."
+            )
+        self._setup = setup
+
+    def server_state(self):
+        """Returns the first c, zeros."""
+        return self._setup.model.zeros()
+
+    def client_state(self):
+        """Returns the first c_i, zeros."""
+        return self._setup.model.zeros()
+
+    def train(self, start, frozen, batches, rate_factor, server, client):
+        """See `Algorithm.train`."""
+        setup = self._setup
+
+        def corrected(gradient, weights):
+            return tuple(
+                g - mine + common for g, mine, common in zip(gradient, client, server, strict=True)
+            )
+
+        end, sums = local_training.steps(
+            setup.model, setup.optimizer, start, frozen, batches, rate_factor, corrected
+        )
+        update = local_training.difference(start, end)
+        count = tf.cast(tf.shape(batches)[0], tf.float32)
+        taken = count * setup.learning_rate * rate_factor
+        moved = tuple(
+            tf.where(taken > 0, tf.math.divide_no_nan(u, taken) - common, tf.zeros_like(u))
+            for u, common in zip(update, server, strict=True)
+        )
+        following = tuple(mine + m for mine, m in zip(client, moved, strict=True))
+        return ClientOutput(update, sums, sent=moved, state=following)
+
+    def server_step(self, state, update, sent):
+        """Moves c by the mean of the clients' changes, for those who took part."""
+        part = self._setup.participation
+        return tuple(c + part * s for c, s in zip(state, sent, strict=True)), update
+
+
+build = Scaffold
