@@ -54,7 +54,7 @@ def _transform(height, width):
 class _Transform:
     """The transform of planes of one size."""
 
-    def __init__(self, height, width):
+    def __init__(self, height, width) -> None:
         from kymatio.scattering2d.filter_bank import filter_bank
         from kymatio.scattering2d.utils import compute_padding
 

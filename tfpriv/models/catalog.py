@@ -99,7 +99,7 @@ def name_of(model) -> str:
 class _Given:
     """Makes a built model anew, of whatever shape it was."""
 
-    def __init__(self, model):
+    def __init__(self, model) -> None:
         self._config, self._class = model.get_config(), type(model)
         self.weights = model.get_weights()
 

@@ -20,7 +20,7 @@ class Objective:
     task: str
     from_logits: bool = True
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         if self.task not in ("classification", "regression"):
             raise ValueError(f"task is {self.task!r}; it must be 'classification' or 'regression'")
 

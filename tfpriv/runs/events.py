@@ -13,7 +13,7 @@ class EventsWriter:
     is a log: records are appended, and TensorBoard passes over a last one that is cut off.
     """
 
-    def __init__(self, directory: str | os.PathLike):
+    def __init__(self, directory: str | os.PathLike) -> None:
         """Prepares to write into `directory`; a process of its own gets a file of its own."""
         self._directory = pathlib.Path(directory)
         self._writer = None

@@ -22,7 +22,7 @@ class MetricsWriter:
     whole at every moment, whenever the process dies.
     """
 
-    def __init__(self, directory: str | os.PathLike, step_name: str = "round"):
+    def __init__(self, directory: str | os.PathLike, step_name: str = "round") -> None:
         """Takes up the rows that metrics.csv in `directory` holds, if there is one.
 
         Args:

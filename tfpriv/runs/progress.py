@@ -33,7 +33,7 @@ class Progress:
         initial: int = 0,
         unit: str = "round",
         stream: TextIO | None = None,
-    ):
+    ) -> None:
         """Starts at `initial`.
 
         Args:
@@ -133,7 +133,7 @@ class Progress:
 class _Forgiving:
     """A stream that drops what can no longer be written: progress is not worth a run."""
 
-    def __init__(self, stream):
+    def __init__(self, stream) -> None:
         self._stream = stream  # None where the program was started without standard error.
 
     def write(self, text):

@@ -42,7 +42,7 @@ class RunDirectory:
         path: The directory, absolute.
     """
 
-    def __init__(self, path: pathlib.Path, held: lock.Lock | None):
+    def __init__(self, path: pathlib.Path, held: lock.Lock | None) -> None:
         """Not for callers; see `create`, `resume` and `open`."""
         self.path = path
         self._lock = held
