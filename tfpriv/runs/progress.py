@@ -45,8 +45,9 @@ class Progress:
         self._total = total
         self._unit = unit
         self._step = initial
-        self._values = {}
-        self._recent = collections.deque(maxlen=_RECENT_STEPS)  # seconds a step
+        self._values: dict[str, float | None] = {}
+        # Seconds a step.
+        self._recent: collections.deque[float] = collections.deque(maxlen=_RECENT_STEPS)
         self._last_update = time.monotonic()
         self._last_shown = self._last_update
         self._shown_step = initial
