@@ -159,9 +159,10 @@ power: .venv/installed ## plant mistakes in DP-SGD and count how many the audits
 mutants: .venv/installed ## break tfpriv/privacy in 800 places, and count what its tests notice (15 minutes)
 	$(python) -m tests.mutants $(MODULES)
 
-lint: .venv/installed ## run the linter and check the formatting
+lint: .venv/installed ## run the linter and check the formatting and the types
 	$(python) -m ruff check .
 	$(python) -m ruff format --check .
+	$(python) -m mypy
 	.venv/bin/clang-format --dry-run -Werror $(native)
 
 format: .venv/installed ## format the code and mend what the linter can

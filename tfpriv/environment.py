@@ -21,7 +21,7 @@ PACKAGES = {
 }
 
 
-def check_python():
+def check_python() -> None:
     """Stops a start under another Python than the one that tfpriv runs on.
 
     Raises:
@@ -39,7 +39,7 @@ def check_python():
         )
 
 
-def check():
+def check() -> None:
     """Checks the running Python and the installed packages; imports none of the packages.
 
     Raises:
@@ -67,7 +67,7 @@ def check():
             )
 
 
-def quiet_tensorflow():
+def quiet_tensorflow() -> None:
     """Keeps TensorFlow's start-up messages off the terminal; call it before TensorFlow's import.
 
     A TF_CPP_MIN_LOG_LEVEL that the user has set is left as it is. What goes wrong in an operation

@@ -18,8 +18,11 @@ import pathlib
 import re
 import sys
 from collections.abc import Callable
+from typing import TypeVar
 
 from tfpriv.errors import UserError
+
+_Result = TypeVar("_Result")
 
 
 def is_user_code(name: str) -> bool:
@@ -32,7 +35,7 @@ _OBJECT = "object"
 
 _FORM = re.compile(r"(.+?):([A-Za-z_]\w*)((?:,\w+=[^,]*)*)", re.DOTALL)
 
-_LOADED = set()
+_LOADED: set[str] = set()
 _GIVEN: dict[str, Callable] = {}
 
 
@@ -49,10 +52,10 @@ def give(function: Callable, name: str | None = None) -> str:
         with_settings = _name_of_partial(function)
         if with_settings is not None:
             return with_settings
-    module = sys.modules.get(getattr(function, "__module__", None))
+    module = sys.modules.get(getattr(function, "__module__", None) or "")
     own = getattr(function, "__qualname__", "")
     file = getattr(module, "__file__", None)
-    if name is None and file and own.isidentifier() and module.__name__ != "__main__":
+    if name is None and module and file and own.isidentifier() and module.__name__ != "__main__":
         found = f"{pathlib.Path(file).resolve()}:{own}"
     else:
         stem = f"{_OBJECT}:{name or own}"
@@ -149,7 +152,7 @@ def _find(source):
         if spec is None:
             return None
         folders = spec.submodule_search_locations or []
-    return pathlib.Path(spec.origin).resolve() if spec.origin else None
+    return pathlib.Path(spec.origin).resolve() if spec and spec.origin else None
 
 
 def load_function(name: str, flag: str) -> Callable:
@@ -209,7 +212,7 @@ def _load_file(source, name, flag):
     digest = hashlib.sha256(str(path).encode()).hexdigest()[:8]
     module_name = f"tfpriv_user_{path.stem}_{digest}"
     spec = importlib.util.spec_from_file_location(module_name, path)
-    if spec is None:
+    if spec is None or spec.loader is None:
         raise UserError(f"{flag}={name}: {source} is not a Python file; its name must end in .py.")
     module = importlib.util.module_from_spec(spec)
     # Keras looks classes up by module when it saves a subclassed model.
@@ -248,7 +251,9 @@ def _import_module(source, name, flag):
         sys.path.remove("")
 
 
-def call(name: str, flag: str, kind: type | tuple[type, ...], /, **known: object) -> object:
+def call(
+    name: str, flag: str, kind: type[_Result] | tuple[type[_Result], ...], /, **known: object
+) -> _Result:
     """Returns what a function of the user's own makes of what it is given.
 
     Args:

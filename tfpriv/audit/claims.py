@@ -36,7 +36,7 @@ class Claim:
     mechanism's being of the family.
     """
 
-    def __init__(self, event: accounting.Event, delta: float):
+    def __init__(self, event: accounting.Event, delta: float) -> None:
         """Takes what a run accounts for.
 
         Args:

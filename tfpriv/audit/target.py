@@ -44,7 +44,7 @@ class Target:
         recorded: What members.json holds.
     """
 
-    def __init__(self, path: str, data_dir: str | None = None, *, trust_code: bool = False):
+    def __init__(self, path: str, data_dir: str | None = None, *, trust_code: bool = False) -> None:
         """Opens a run.
 
         Args:

@@ -25,7 +25,7 @@ class Batches:
 
     def __init__(
         self, sampler: Sampler, steps: int, accumulate_steps: int = 1, largest: int | None = None
-    ):
+    ) -> None:
         """Chooses the shapes.
 
         Args:

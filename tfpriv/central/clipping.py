@@ -29,7 +29,7 @@ class ClippedSum:
 
     def __init__(
         self, model: tf.keras.Model, objective: Objective, examples, *, per_layer: bool = False
-    ):
+    ) -> None:
         """Chooses how the gradients are computed.
 
         Args:

@@ -22,7 +22,7 @@ def build_optimizer(config: CentralConfig, steps: int) -> tf.keras.optimizers.Op
 
 
 class _Scheduled(tf.keras.optimizers.schedules.LearningRateSchedule):
-    def __init__(self, rate, factor):
+    def __init__(self, rate, factor) -> None:
         self._rate, self._factor = rate, factor
 
     def __call__(self, step):

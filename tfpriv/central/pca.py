@@ -70,7 +70,9 @@ class Components:
     resumed: to compute them again would be a second release.
     """
 
-    def __init__(self, projection: np.ndarray, input_shape: tuple[int, ...], *, is_kept: bool):
+    def __init__(
+        self, projection: np.ndarray, input_shape: tuple[int, ...], *, is_kept: bool
+    ) -> None:
         """Not for callers; see `of_run`."""
         self._projection = projection
         self._input_shape = input_shape

@@ -57,7 +57,7 @@ class PerExampleGradients:
         notes: Sentences to show the user.
     """
 
-    def __init__(self, model: tf.keras.Model, objective: Objective, examples):
+    def __init__(self, model: tf.keras.Model, objective: Objective, examples) -> None:
         """Chooses the fast way or the general one.
 
         Args:

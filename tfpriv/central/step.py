@@ -27,7 +27,7 @@ class PrivateStep:
         optimizer: tf.keras.optimizers.Optimizer,
         clipped_sum: ClippedSum,
         plan: PrivacyPlan,
-    ):
+    ) -> None:
         """Builds the optimizer's variables and the noise.
 
         Args:
@@ -171,7 +171,7 @@ class PlainStep:
         model: tf.keras.Model,
         optimizer: tf.keras.optimizers.Optimizer,
         objective: Objective,
-    ):
+    ) -> None:
         """Takes what a step needs."""
         optimizer.build(model.trainable_weights)
 

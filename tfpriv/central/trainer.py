@@ -185,7 +185,7 @@ def _mechanism(config, steps):
 class _Session:
     """One stretch of steps, from a fresh start or a checkpoint to the end."""
 
-    def __init__(self, config, dataset, plan, steps, model, objective, origin):
+    def __init__(self, config, dataset, plan, steps, model, objective, origin) -> None:
         self._config = config
         self._origin = origin
         self._dataset = dataset

@@ -1,6 +1,7 @@
 """Real data sets, verified byte for byte, and their partitions over clients."""
 
 import os
+from collections.abc import Callable
 
 from tfpriv import user_code
 from tfpriv.datasets import (
@@ -40,7 +41,7 @@ __all__ = [
     "with_features",
 ]
 
-_LOADERS = {
+_LOADERS: dict[str, Callable[..., Dataset]] = {
     "mnist": images.load_mnist,
     "fashion_mnist": images.load_fashion_mnist,
     "digits": bundled.load_digits,

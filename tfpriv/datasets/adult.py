@@ -1,5 +1,7 @@
 """Adult: does a person in the 1994 census of the USA earn more than 50,000 dollars a year?"""
 
+import os
+
 import numpy as np
 
 from tfpriv.datasets import download, packages
@@ -69,7 +71,9 @@ _CATEGORIES = {
 _LABEL = 14
 
 
-def load_adult(data_dir=None, scaling=scalings.STANDARDIZED) -> Dataset:
+def load_adult(
+    data_dir: str | os.PathLike | None = None, scaling: str = scalings.STANDARDIZED
+) -> Dataset:
     """Loads Adult: 32,561 training and 16,281 test persons, 108 features, 2 classes.
 
     The published split. Features are the six numeric columns, scaled, then the eight categorical
@@ -93,7 +97,8 @@ def load_adult(data_dir=None, scaling=scalings.STANDARDIZED) -> Dataset:
     train, test = _parse(contents[_TRAIN]), _parse(contents[_TEST])
     columns, *constants = zip(*_NUMERIC.values(), strict=True)
     numbers = scalings.scale_columns(
-        *(part[:, columns].astype(np.float64) for part in (train, test)),
+        train[:, columns].astype(np.float64),
+        test[:, columns].astype(np.float64),
         np.stack(constants, axis=1),
         scaling,
     )

@@ -4,6 +4,7 @@ They need no download.
 """
 
 import hashlib
+import os
 
 import numpy as np
 
@@ -53,7 +54,7 @@ _PATIENT = np.array(
 _PROGRESSION = (150.0, 75.0)
 
 
-def load_digits(data_dir=None) -> Dataset:
+def load_digits(data_dir: str | os.PathLike | None = None) -> Dataset:
     """Loads scikit-learn's digits: 1,437 training and 360 test images [8, 8, 1] in [0, 1].
 
     Ten classes, split 80 to 20 in the same proportions of classes, always the same way. Source:
@@ -80,7 +81,9 @@ def load_digits(data_dir=None) -> Dataset:
     )
 
 
-def load_breast_cancer(data_dir=None, scaling=scalings.STANDARDIZED) -> Dataset:
+def load_breast_cancer(
+    data_dir: str | os.PathLike | None = None, scaling: str = scalings.STANDARDIZED
+) -> Dataset:
     """Loads Wisconsin diagnostic breast cancer: 455 training and 114 test patients, 30 features.
 
     Two classes (0 malignant, 1 benign), split 80 to 20 in the same proportions of classes. Source:
@@ -133,7 +136,9 @@ def _nuclei_of_an_image():
     return np.concatenate([means, errors, largest])
 
 
-def load_diabetes(data_dir=None, scaling=scalings.STANDARDIZED) -> Dataset:
+def load_diabetes(
+    data_dir: str | os.PathLike | None = None, scaling: str = scalings.STANDARDIZED
+) -> Dataset:
     """Loads diabetes: 353 training and 89 test patients, 10 features, regression.
 
     The label is a measure of the disease's progression after one year, of which label_scale and

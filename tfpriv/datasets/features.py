@@ -6,7 +6,7 @@ import io
 import os
 import pathlib
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 import numpy as np
 
@@ -75,7 +75,9 @@ def read_by_model(flags: Mapping) -> str:
     return "none" if name == "dp_pca" else name
 
 
-def normalized_scattering(images: np.ndarray, progress=None) -> np.ndarray:
+def normalized_scattering(
+    images: np.ndarray, progress: Callable[[int], object] | None = None
+) -> np.ndarray:
     """Returns the features called scattering, float32 [n, ...] flattened; see `with_features`."""
     maps = scattering(images, progress)
     n, channels = len(maps), maps.shape[1] // CHANNELS

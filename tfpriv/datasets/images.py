@@ -1,6 +1,7 @@
 """MNIST and Fashion-MNIST, from the four idx files that their authors published."""
 
 import math
+import os
 
 import numpy as np
 
@@ -76,7 +77,7 @@ WRITERS = download.Collection(
 _WRITER_COLUMN = 2
 
 
-def load_mnist(data_dir=None) -> Dataset:
+def load_mnist(data_dir: str | os.PathLike | None = None) -> Dataset:
     """Loads MNIST: 60,000 training and 10,000 test images [28, 28, 1] in [0, 1], 10 classes.
 
     Source: LeCun, Bottou, Bengio, Haffner, "Gradient-based learning applied to document
@@ -85,7 +86,7 @@ def load_mnist(data_dir=None) -> Dataset:
     return _load(_MNIST, data_dir)
 
 
-def load_fashion_mnist(data_dir=None) -> Dataset:
+def load_fashion_mnist(data_dir: str | os.PathLike | None = None) -> Dataset:
     """Loads Fashion-MNIST: 60,000 and 10,000 images [28, 28, 1] in [0, 1], 10 classes.
 
     Source: Xiao, Rasul, Vollgraf, "Fashion-MNIST: a novel image dataset for benchmarking machine
@@ -94,7 +95,7 @@ def load_fashion_mnist(data_dir=None) -> Dataset:
     return _load(_FASHION_MNIST, data_dir)
 
 
-def mnist_writers(digits: np.ndarray, data_dir=None) -> np.ndarray:
+def mnist_writers(digits: np.ndarray, data_dir: str | os.PathLike | None = None) -> np.ndarray:
     """Returns who wrote each of MNIST's training images.
 
     Source: Yadav, Bottou, "Cold case: the lost MNIST digits", 2019, whose extended labels say
@@ -123,7 +124,7 @@ def mnist_writers(digits: np.ndarray, data_dir=None) -> np.ndarray:
 
 def parse_idx(content: bytes) -> np.ndarray:
     """Returns the array that an idx file of uint8 or big-endian int32 holds."""
-    dtype = {_IDX_UNSIGNED_BYTE: np.dtype(np.uint8), _IDX_INT32: np.dtype(">i4")}[content[2]]
+    dtype = np.dtype({_IDX_UNSIGNED_BYTE: "u1", _IDX_INT32: ">i4"}[content[2]])
     rank = content[3]
     shape = tuple(np.frombuffer(content, ">u4", count=rank, offset=4).tolist())
     offset = 4 + 4 * rank

@@ -1,6 +1,7 @@
 """Location-30: which kind of person visits these places? A benchmark of membership inference."""
 
 import io
+import os
 
 import numpy as np
 
@@ -19,7 +20,7 @@ COLLECTION = download.Collection(
 )
 
 
-def load_location30(data_dir=None) -> Dataset:
+def load_location30(data_dir: str | os.PathLike | None = None) -> Dataset:
     """Loads Location-30: 4,008 training and 1,002 test persons, 446 features, 30 classes.
 
     A feature is 1 if the person checked in at a place or kind of place around Bangkok, else 0; a

@@ -14,7 +14,7 @@ _LABEL_KEYS = ("label", "labels", "y")
 _BATCH = 1024
 
 
-def name_of(dataset) -> str:
+def name_of(dataset: object) -> str:
     """Returns the name of a data set as configs hold it.
 
     Args:
@@ -106,6 +106,7 @@ def from_client_data(name: str, train: Any, test: Any) -> Dataset:
 
 
 def _of_arrays(name, train_features, train_labels, clients, test_features, test_labels):
+    label_type: type[np.generic]
     if train_labels.dtype.kind in "iub":
         task = CLASSIFICATION
         num_classes = max(2, 1 + max(int(train_labels.max()), int(test_labels.max())))

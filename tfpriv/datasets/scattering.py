@@ -7,6 +7,7 @@ the last low-pass filter, of which few points are kept, is two small matrix prod
 
 import functools
 import os
+from collections.abc import Callable
 
 import numpy as np
 from scipy import fft
@@ -20,7 +21,7 @@ SMALLEST_SIDE = 8
 _CHUNK = 8
 
 
-def scattering(images: np.ndarray, progress=None) -> np.ndarray:
+def scattering(images: np.ndarray, progress: Callable[[int], object] | None = None) -> np.ndarray:
     """Returns the scattering coefficients of second order, over 2 scales and 8 angles.
 
     Bruna and Mallat 2013 (arXiv 1203.1513), as `kymatio.Scattering2D(J=2, L=8)` computes it, to
@@ -54,7 +55,7 @@ def _transform(height, width):
 class _Transform:
     """The transform of planes of one size."""
 
-    def __init__(self, height, width):
+    def __init__(self, height, width) -> None:
         from kymatio.scattering2d.filter_bank import filter_bank
         from kymatio.scattering2d.utils import compute_padding
 

@@ -169,7 +169,7 @@ def _format(dataset, windows, generator):
 def _draw(tokens, count, generator, taken=()):
     """Returns different sequences of tokens, none of them among `taken`."""
     seen = {tuple(part) for part in np.asarray(taken).tolist()}
-    found = []
+    found: list[np.ndarray] = []
     while len(found) < count:
         part = generator.choice(tokens, LENGTH)
         if tuple(part.tolist()) not in seen:

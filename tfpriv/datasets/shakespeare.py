@@ -1,5 +1,6 @@
 """Shakespeare's plays: predict the next character of what a role says."""
 
+import os
 import re
 import string
 
@@ -50,7 +51,7 @@ _TITLE_CASE = re.compile(r"[A-Z0-9][^\[\],;:!?]{0,20}\.")
 _SAME_LINE = re.compile(r"([A-Z][A-Z ]*\.) +(\S.*)")
 
 
-def load_shakespeare(data_dir=None) -> Dataset:
+def load_shakespeare(data_dir: str | os.PathLike | None = None) -> Dataset:
     """Loads the 37 plays cut into windows of 80 characters, a client a role of a play.
 
     The features of an example are the ids of 80 characters, int32 in 0..86, and its labels the
@@ -61,16 +62,18 @@ def load_shakespeare(data_dir=None) -> Dataset:
     test examples remain.
     """
     contents, provenance = download.fetch(_COLLECTION, data_dir)
-    train, test, clients = [], [], []
+    train_parts: list[np.ndarray] = []
+    test_parts: list[np.ndarray] = []
+    clients: list[np.ndarray] = []
     for lines in _roles(contents[_ARCHIVE]):
         cut = int(len(lines) * _TRAIN_FRACTION)
         train_windows = windows("\n".join(lines[:cut]))
         if len(train_windows) == 0:
             continue
         clients.append(np.full(len(train_windows), len(clients), np.int32))
-        train.append(train_windows)
-        test.append(windows("\n".join(lines[cut:])))
-    train, test = np.concatenate(train), np.concatenate(test)
+        train_parts.append(train_windows)
+        test_parts.append(windows("\n".join(lines[cut:])))
+    train, test = np.concatenate(train_parts), np.concatenate(test_parts)
     return Dataset(
         name="shakespeare",
         task=CLASSIFICATION,

@@ -106,7 +106,9 @@ class Place:
             UserError: if the native library is missing or has no effect.
         """
         library = native.load()
-        folder = pathlib.Path(importlib.util.find_spec("tensorflow").origin).parent
+        tensorflow = importlib.util.find_spec("tensorflow")
+        assert tensorflow and tensorflow.origin, "TensorFlow is to be loaded"
+        folder = pathlib.Path(tensorflow.origin).parent
         calls = library.divert(f"{folder}/".encode())
         if not calls or library.listen_at(self.port, self.host.encode()):
             raise UserError(
@@ -145,7 +147,8 @@ def at(name: str, host: str, port: int) -> Place:
             f"{name} cannot listen at {written(host, port)} ({error.strerror}); write an address "
             "of this machine in the players file of every party."
         ) from error
-    place, kept = None, []
+    place = None
+    kept: list[socket.socket] = []
     for family, address in dict.fromkeys((each[0], each[4][0]) for each in found):
         if ipaddress.ip_address(address).is_unspecified:
             raise UserError(

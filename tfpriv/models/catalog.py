@@ -5,12 +5,18 @@ import importlib
 import inspect
 import random
 import traceback
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
+from numpy.typing import DTypeLike
 
 from tfpriv import user_code
 from tfpriv.errors import UserError
 from tfpriv.models.messages import first_line
+
+if TYPE_CHECKING:
+    import tensorflow as tf
 
 # Name -> (module, function). The modules import TensorFlow, so they are imported when needed.
 _BUILDERS = {
@@ -31,15 +37,15 @@ _SMALLEST_SIDE = {"cnn_mcmahan": 4, "cnn_tutorial": 13, "cnn_tanh": 13}
 
 
 def build(
-    name,
-    input_shape,
-    num_classes,
+    name: str,
+    input_shape: Sequence[int],
+    num_classes: int,
     *,
-    task="classification",
-    input_dtype="float32",
-    label_shape=(),
-    seed=None,
-):
+    task: str = "classification",
+    input_dtype: DTypeLike = "float32",
+    label_shape: Sequence[int] = (),
+    seed: int | None = None,
+) -> "tf.keras.Model":
     """Returns a built Keras model with fresh weights.
 
     Args:
@@ -73,7 +79,7 @@ def build(
     return model
 
 
-def name_of(model) -> str:
+def name_of(model: object) -> str:
     """Returns the name of a model as configs hold it.
 
     Args:
@@ -87,7 +93,7 @@ def name_of(model) -> str:
     if isinstance(model, str):
         return model
     if hasattr(model, "get_weights") and hasattr(model, "from_config"):
-        return user_code.give(_Given(model), type(model).__name__ if not model.name else model.name)
+        return user_code.give(_Given(model), getattr(model, "name", "") or type(model).__name__)
     if callable(model):
         return user_code.give(model)
     raise UserError(
@@ -99,7 +105,7 @@ def name_of(model) -> str:
 class _Given:
     """Makes a built model anew, of whatever shape it was."""
 
-    def __init__(self, model):
+    def __init__(self, model) -> None:
         self._config, self._class = model.get_config(), type(model)
         self.weights = model.get_weights()
 
@@ -108,7 +114,9 @@ class _Given:
         return self._class.from_config(self._config)
 
 
-def rebuild(name, input_shape, num_classes, *, input_dtype="float32"):
+def rebuild(
+    name: str, input_shape: Sequence[int], num_classes: int, *, input_dtype: DTypeLike = "float32"
+) -> "tf.keras.Model":
     """Returns the model that `build` returns, made anew inside the graph that is being traced.
 
     Unlike `build` it seeds nothing, as a seeded graph would repeat its noise, and calls nothing: a

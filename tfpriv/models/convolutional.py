@@ -1,9 +1,11 @@
 """Convolutional models for images."""
 
+from collections.abc import Sequence
+
 import tensorflow as tf
 
 
-def cnn_mcmahan(input_shape, num_classes):
+def cnn_mcmahan(input_shape: Sequence[int], num_classes: int) -> tf.keras.Model:
     """Returns the CNN of McMahan et al. 2017 (arXiv 1602.05629), section 3.
 
     Two 5x5 convolutions with 32 and 64 channels, each followed by 2x2 max pooling, then 512 ReLU
@@ -28,7 +30,7 @@ def cnn_mcmahan(input_shape, num_classes):
     )
 
 
-def cnn_tutorial(input_shape, num_classes):
+def cnn_tutorial(input_shape: Sequence[int], num_classes: int) -> tf.keras.Model:
     """Returns the small CNN of TensorFlow Privacy's tutorial and Opacus's MNIST example.
 
     26,010 parameters on MNIST.
@@ -40,7 +42,7 @@ def cnn_tutorial(input_shape, num_classes):
     return _small_cnn("cnn_tutorial", input_shape, num_classes, "relu")
 
 
-def cnn_tanh(input_shape, num_classes):
+def cnn_tanh(input_shape: Sequence[int], num_classes: int) -> tf.keras.Model:
     """Returns `cnn_tutorial` with tanh for ReLU (Papernot et al. 2020, arXiv 2007.14191).
 
     Bounded activations keep gradients smaller, so clipping loses less of them.

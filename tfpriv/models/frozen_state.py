@@ -19,7 +19,7 @@ class FrozenState:
     own layers track.
     """
 
-    def __init__(self, model: tf.keras.Model):
+    def __init__(self, model: tf.keras.Model) -> None:
         """Notes the values.
 
         Args:

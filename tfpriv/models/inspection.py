@@ -1,9 +1,11 @@
 """Finds out what a model's outputs mean, and refuses a model that cannot be trained."""
 
 import dataclasses
+from collections.abc import Sequence
 
 import numpy as np
 import tensorflow as tf
+from numpy.typing import DTypeLike
 
 from tfpriv.errors import UserError
 from tfpriv.models.messages import first_line
@@ -31,12 +33,12 @@ class ModelInfo:
 
 def inspect(
     model: tf.keras.Model,
-    input_shape,
+    input_shape: Sequence[int],
     num_classes: int,
     task: str = "classification",
     *,
-    input_dtype="float32",
-    label_shape=(),
+    input_dtype: DTypeLike = "float32",
+    label_shape: Sequence[int] = (),
 ) -> ModelInfo:
     """Returns what training needs to know of a model.
 
@@ -82,7 +84,9 @@ def inspect(
     )
 
 
-def random_batch(input_shape, input_dtype, batch_size: int, seed: int = 0) -> tf.Tensor:
+def random_batch(
+    input_shape: Sequence[int], input_dtype: DTypeLike, batch_size: int, seed: int = 0
+) -> tf.Tensor:
     """Returns examples of no meaning: numbers in [0, 1), or tokens 0 and 1 for integers."""
     generator = np.random.default_rng(seed)
     values = generator.random((batch_size, *input_shape))
@@ -91,7 +95,7 @@ def random_batch(input_shape, input_dtype, batch_size: int, seed: int = 0) -> tf
     return tf.constant(values.astype(input_dtype))
 
 
-def check_type(model, says: str) -> None:
+def check_type(model: object, says: str) -> None:
     """Refuses what is not a Keras model.
 
     Args:
@@ -115,7 +119,7 @@ def check_type(model, says: str) -> None:
     raise UserError(f"{says} {found}, not a tf.keras.Model; {remedy}.")
 
 
-def predict(model: tf.keras.Model, batch: tf.Tensor):
+def predict(model: tf.keras.Model, batch: tf.Tensor) -> tf.Tensor:
     """Returns the model's outputs for a batch, building the model if need be.
 
     Raises:
@@ -220,7 +224,7 @@ def _check_trainable(model, input_shape, input_dtype):
         raise UserError(
             "The model has no weights to train; add a layer with weights, or set trainable=True."
         )
-    reached = []
+    reached: list[bool] = []
 
     @tf.function
     def step(batch):

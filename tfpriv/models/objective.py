@@ -20,11 +20,11 @@ class Objective:
     task: str
     from_logits: bool = True
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         if self.task not in ("classification", "regression"):
             raise ValueError(f"task is {self.task!r}; it must be 'classification' or 'regression'")
 
-    def loss(self, labels, outputs):
+    def loss(self, labels: tf.Tensor, outputs: tf.Tensor) -> tf.Tensor:
         """Returns the loss of each example, float32 of shape `[batch]`.
 
         Args:
@@ -41,7 +41,7 @@ class Objective:
         )
         return _mean_by_example(losses)
 
-    def correct(self, labels, outputs):
+    def correct(self, labels: tf.Tensor, outputs: tf.Tensor) -> tf.Tensor:
         """Returns the share of right answers of each example, float32 of shape `[batch]`.
 
         An answer is the class of the largest output; the share is 0 or 1, or a mean over the

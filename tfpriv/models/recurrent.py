@@ -1,9 +1,11 @@
 """Recurrent models for text."""
 
+from collections.abc import Sequence
+
 import tensorflow as tf
 
 
-def char_lstm(input_shape, num_classes):
+def char_lstm(input_shape: Sequence[int], num_classes: int) -> tf.keras.Model:
     """Returns the character model of McMahan et al. 2017 and Reddi et al. 2021 (arXiv 2003.00295).
 
     Characters are embedded in 8 dimensions and read by two LSTM layers of 256 units; at each

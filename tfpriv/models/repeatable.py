@@ -30,7 +30,7 @@ class Repeatable:
         draws_in_python: Whether it draws them from Python's or NumPy's global generator.
     """
 
-    def __init__(self, model: tf.keras.Model, training: bool):
+    def __init__(self, model: tf.keras.Model, training: bool) -> None:
         """Traces the model, as in training or outside it."""
         self._model = model
         self._call = tf.function(

@@ -85,7 +85,7 @@ class Sampler:
     seed where they are: an observer could try them all and subtract the noise.
     """
 
-    def __init__(self):
+    def __init__(self) -> None:
         """Draws the key."""
         key, first = secrets.token_bytes(_KEY_BYTES), secrets.token_bytes(_BLOCK_BYTES)
         self._stream = ciphers.Cipher(algorithms.AES256(key), modes.CTR(first)).encryptor()
@@ -126,5 +126,5 @@ class Sampler:
         """Returns the next of the stream, uint32 [count], valid until the next call."""
         size = count * WORD_BITS // 8
         zeros = memoryview(self._zeros)[:size]
-        self._stream.update_into(zeros, self._buffer)
+        self._stream.update_into(zeros, self._buffer.data)
         return self._buffer[:size].view(np.uint32)

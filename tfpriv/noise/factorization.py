@@ -37,7 +37,7 @@ def inverse_square_root(bands: int) -> np.ndarray:
     return np.diff(square_root(bands), prepend=0.0)
 
 
-def inverse(coefficients: Sequence[float], steps: int) -> np.ndarray:
+def inverse(coefficients: Sequence[float] | np.ndarray, steps: int) -> np.ndarray:
     """Returns the first column, [steps], of the inverse of a lower-triangular Toeplitz matrix."""
     impulse = np.zeros(steps)
     impulse[0] = 1.0
@@ -89,7 +89,7 @@ def optimized(bands: int, steps: int) -> tuple[float, ...]:
     return tuple(map(float, column_of(found.x)))
 
 
-def prefix_error(column: Sequence[float], steps: int) -> float:
+def prefix_error(column: Sequence[float] | np.ndarray, steps: int) -> float:
     """Returns the root mean square error of the prefix sums of C^-1 z, for z of deviation 1.
 
     Args:
@@ -100,7 +100,7 @@ def prefix_error(column: Sequence[float], steps: int) -> float:
     return math.sqrt(np.arange(steps, 0, -1.0) @ errors**2 / steps)
 
 
-def sensitivity(column: Sequence[float], separation: int) -> float:
+def sensitivity(column: Sequence[float] | np.ndarray, separation: int) -> float:
     """Returns by how much one member moves C x, in units of the clip.
 
     The member takes part in steps that lie at least `separation` apart. For coefficients that are
@@ -159,7 +159,7 @@ def tree_sensitivity(steps: int) -> float:
         own noise has a deviation of 1.
     """
     # The worst sum of squares up to a node, by its level.
-    worst = []
+    worst: list[Fraction] = []
     for level in range(steps.bit_length()):
         variance = tree_variance(level)
         replaced = (Fraction(2 ** (below + 1) - 1, 2 ** (level + 1) - 1) for below in range(level))

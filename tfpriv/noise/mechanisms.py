@@ -52,7 +52,7 @@ class Noise(abc.ABC):
 class IndependentNoise(Noise):
     """Independent discrete Gaussian noise in each step."""
 
-    def __init__(self, size: int, noise_multiplier: float):
+    def __init__(self, size: int, noise_multiplier: float) -> None:
         """Prepares the noise.
 
         Args:
@@ -88,7 +88,7 @@ class TreeNoise(Noise):
     and of the nodes above, enters z and nothing else that is released, so z is drawn at once.
     """
 
-    def __init__(self, size: int, noise_multiplier: float, steps: int):
+    def __init__(self, size: int, noise_multiplier: float, steps: int) -> None:
         """Starts a tree.
 
         Args:
@@ -145,10 +145,10 @@ class BandedNoise(Noise):
         self,
         size: int,
         noise_multiplier: float,
-        coefficients: Sequence[float],
+        coefficients: Sequence[float] | np.ndarray,
         *,
         is_inverse: bool,
-    ):
+    ) -> None:
         """Starts a mechanism.
 
         Args:

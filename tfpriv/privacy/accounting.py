@@ -5,6 +5,7 @@ import dataclasses
 import functools
 import math
 from collections.abc import Callable, Sequence
+from typing import TypeAlias
 
 import dp_accounting
 import numpy as np
@@ -37,7 +38,7 @@ _EVENTS = (
 )
 
 # Equal releases, or several such groups of them.
-Event = dp_accounting.SelfComposedDpEvent | dp_accounting.ComposedDpEvent
+Event: TypeAlias = dp_accounting.SelfComposedDpEvent | dp_accounting.ComposedDpEvent
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -59,7 +60,7 @@ class Epsilon:
         Both are upper bounds, and the lesser is taken: an epsilon in the thousands can be larger
         by PLD, whose grid is coarse there.
         """
-        return self.pld if self.accountant == "PLD" else self.rdp
+        return self.rdp if self.pld is None else min(self.pld, self.rdp)
 
     @property
     def accountant(self) -> str:

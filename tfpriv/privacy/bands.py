@@ -66,7 +66,7 @@ def fit_bands(
             each other; if no noise reaches the target.
     """
     largest = max(1, int(plan.sampler.population // plan.sampler.expected_size))
-    if plan.mechanism.is_inverse:
+    if _banded(plan).is_inverse:
         separation = separation or largest
         bands = bands or min(_INVERSE_BANDS, separation)
     if bands or separation:
@@ -89,15 +89,20 @@ def fit_bands(
     return min(fitted, key=lambda each: _error(each, steps))
 
 
+def _banded(plan: PrivacyPlan) -> Banded:
+    assert isinstance(plan.mechanism, Banded)
+    return plan.mechanism
+
+
 def _with(plan, steps, bands, separation):
-    mechanism = dataclasses.replace(plan.mechanism, bands=bands, horizon=steps)
+    mechanism = dataclasses.replace(_banded(plan), bands=bands, horizon=steps)
     sampler = dataclasses.replace(plan.sampler, separation=separation)
     return dataclasses.replace(plan, sampler=sampler, mechanism=mechanism)
 
 
 def _error(plan: PrivacyPlan, steps: int) -> float:
-    mechanism: Banded = plan.mechanism
-    return mechanism.noise_multiplier * mechanism.prefix_error(steps)
+    mechanism = _banded(plan)
+    return mechanism.calibrated_multiplier * mechanism.prefix_error(steps)
 
 
 def _numbers(largest) -> Iterator[int]:

@@ -20,7 +20,7 @@ class Ledger:
             interrupted before.
     """
 
-    def __init__(self, stretches: Sequence[Sequence[int]] = ()):
+    def __init__(self, stretches: Sequence[Sequence[int]] = ()) -> None:
         """Starts from earlier stretches, as they were read from a file."""
         self.stretches = [[first, end] for first, end in stretches]
         self.segment = len(self.stretches)

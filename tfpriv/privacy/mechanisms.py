@@ -7,7 +7,7 @@ together with a sampler is in `tfpriv.privacy.plan`.
 import abc
 import dataclasses
 from collections.abc import Sequence
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import dp_accounting
 import numpy as np
@@ -53,8 +53,14 @@ class Mechanism(abc.ABC):
     clip_norm: float
     noise_multiplier: float | None = None
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         _check(self.clip_norm, self.noise_multiplier)
+
+    @property
+    def calibrated_multiplier(self) -> float:
+        """The noise multiplier of a mechanism that has one."""
+        assert self.noise_multiplier is not None, "the noise is not calibrated"
+        return self.noise_multiplier
 
     @abc.abstractmethod
     def in_words(self, unit: str) -> str:
@@ -78,7 +84,7 @@ class Mechanism(abc.ABC):
         Args:
             moved: By how many clips a change of one member can move the sum, in L2 norm: 1 or 2.
         """
-        return dp_accounting.GaussianDpEvent(self.noise_multiplier / moved)
+        return dp_accounting.GaussianDpEvent(self.calibrated_multiplier / moved)
 
     def event(self, sampler: Sampler, segments: Sequence[int]) -> Event | None:
         """Returns the event of a whole run, for a mechanism whose steps are not independent.
@@ -102,7 +108,7 @@ class Gaussian(Mechanism):
     def build_noise(self, size: int, steps_per_pass: int | None = None) -> noise.Noise:
         """See `Mechanism.build_noise`."""
         del steps_per_pass
-        return noise.IndependentNoise(size, self.noise_multiplier)
+        return noise.IndependentNoise(size, self.calibrated_multiplier)
 
     def in_words(self, unit: str) -> str:
         """Returns what was clipped and what noise was added, as the privacy statement says it."""
@@ -132,7 +138,7 @@ class AdaptiveGaussian(Mechanism):
     clip_learning_rate: float
     count_stddev: float
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         super().__post_init__()
         if not 0 <= self.target_quantile <= 1:
             raise UserError(f"target_quantile is {self.target_quantile}; it must be in [0, 1].")
@@ -175,7 +181,7 @@ class AdaptiveGaussian(Mechanism):
         """The noise multiplier of the clipped sum alone; larger than z, or 0 where z is 0."""
         if self.noise_multiplier == 0:
             return 0.0
-        return (self.noise_multiplier**-2 - (2 * self.count_stddev) ** -2) ** -0.5
+        return (self.calibrated_multiplier**-2 - (2 * self.count_stddev) ** -2) ** -0.5
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -193,7 +199,8 @@ class Tree(Mechanism):
 
     def build_noise(self, size: int, steps_per_pass: int | None = None) -> noise.Noise:
         """See `Mechanism.build_noise`."""
-        return noise.TreeNoise(size, self.noise_multiplier, steps_per_pass)
+        assert steps_per_pass is not None, "a tree is started anew after each pass"
+        return noise.TreeNoise(size, self.calibrated_multiplier, steps_per_pass)
 
     def in_words(self, unit: str) -> str:
         """Returns what was clipped and what noise was added, as the privacy statement says it."""
@@ -240,7 +247,7 @@ class Banded(Mechanism):
     bands: int = 16
     horizon: int | None = None
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         super().__post_init__()
         if self.factorization not in FACTORIZATIONS:
             raise UserError(
@@ -266,7 +273,7 @@ class Banded(Mechanism):
         """See `Mechanism.build_noise`."""
         del steps_per_pass
         return noise.BandedNoise(
-            size, self.noise_multiplier, self.coefficients(), is_inverse=self.is_inverse
+            size, self.calibrated_multiplier, self.coefficients(), is_inverse=self.is_inverse
         )
 
     @property
@@ -279,6 +286,7 @@ class Banded(Mechanism):
         if self.is_inverse:
             return factorization.inverse_square_root(self.bands)
         if self.factorization == "optimized":
+            assert self.horizon is not None
             column = np.array(factorization.optimized(self.bands, self.horizon))
         else:
             column = factorization.square_root(self.bands)
@@ -320,7 +328,8 @@ CLIP_NORMS = (1e-10, 1e10)
 # Outside, the accountants' arithmetic overflows; and less noise protects nobody.
 _NOISE_MULTIPLIERS = (1e-3, 1e5)
 
-BUILT_IN = {cls.name: cls for cls in (Gaussian, AdaptiveGaussian, Tree, Banded)}
+_CLASSES: tuple[type[Mechanism], ...] = (Gaussian, AdaptiveGaussian, Tree, Banded)
+BUILT_IN = {cls.name: cls for cls in _CLASSES}
 NAMES = tuple(BUILT_IN)
 # What a function of the user's own must be.
 OWN = "a function (clip_norm, noise_multiplier) -> tfpriv.privacy.Mechanism"
@@ -357,14 +366,16 @@ def build_mechanism(
     Raises:
         UserError: if the user's function returns something else, or with other noise.
     """
-    known = {"clip_norm": clip_norm, "noise_multiplier": noise_multiplier}
+    known: dict[str, Any] = {"clip_norm": clip_norm, "noise_multiplier": noise_multiplier}
     if user_code.is_user_code(name):
         return _own(name, known)
     if name == "tree":
         return Tree(**known)
     if name == "banded":
+        assert factorization is not None
         return Banded(**known, factorization=factorization, bands=1, horizon=horizon)
     if name == "adaptive":
+        assert target_quantile is not None and clip_learning_rate is not None
         return AdaptiveGaussian(
             **known,
             target_quantile=target_quantile,

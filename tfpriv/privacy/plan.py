@@ -47,7 +47,7 @@ class PrivacyPlan:
     delta: float | None = None
     release_noise_multiplier: float | None = None
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         if self.unit not in UNITS:
             raise UserError(f"unit is {self.unit!r}; choose one of {', '.join(UNITS)}.")
         if self.mechanism is None:
@@ -73,6 +73,7 @@ class PrivacyPlan:
                 f"{sampler.name} makes none; use the sampler shuffled."
             )
         if isinstance(mechanism, Banded) and not mechanism.is_inverse:
+            assert isinstance(sampler, CyclicPoissonSampler)
             separation = sampler.separation
             if mechanism.bands > separation:
                 raise UserError(
@@ -94,8 +95,10 @@ class PrivacyPlan:
         return (*([warning] if warning else []), *self._unproved())
 
     def _unproved(self):
-        for part, proved in ((self.mechanism, mechanisms.BUILT_IN), (self.sampler, SAMPLERS)):
-            if type(part) not in proved.values():
+        proved = {*mechanisms.BUILT_IN.values(), *SAMPLERS.values()}
+        parts: tuple[Mechanism | Sampler, ...] = (self._noisy(), self.sampler)
+        for part in parts:
+            if type(part) not in proved:
                 yield (
                     f"this epsilon is true if {type(part).__qualname__} ({part.name}) does what "
                     "it says of itself, which tfpriv has not proved."
@@ -111,6 +114,16 @@ class PrivacyPlan:
         """How many steps a tree may grow before it must be started anew; None for no limit."""
         restarts = self.mechanism is not None and self.mechanism.restarts
         return self.sampler.steps_per_pass if restarts else None
+
+    def _noisy(self) -> Mechanism:
+        """Returns the mechanism of a plan that has one."""
+        assert self.mechanism is not None, "a plan without a mechanism adds no noise"
+        return self.mechanism
+
+    def _known_delta(self) -> float:
+        """Returns the delta of a plan that has a mechanism, which `check_delta` let pass."""
+        assert self.delta is not None
+        return self.delta
 
     def event(self, segments: Sequence[int]) -> dp_accounting.DpEvent:
         """Returns the DpEvent of a run of these segments, for `neighboring_relation`.
@@ -143,15 +156,16 @@ class PrivacyPlan:
         segments = [n for n in segments if n]
         if not segments:
             return dp_accounting.NoOpDpEvent()
-        mechanism, sampler = self.mechanism, self.sampler
+        mechanism, sampler = self._noisy(), self.sampler
         if isinstance(mechanism, Tree):
-            if max(segments) > sampler.steps_per_pass:
+            if max(segments) > (sampler.steps_per_pass or 0):
                 raise ValueError(f"a tree of {max(segments)} steps spans more than one pass.")
             # A tree is one Gaussian release, and so are all trees together.
             return _one_release(mechanism, math.hypot(*map(mechanism.sensitivity, segments)))
         if isinstance(mechanism, Banded) and mechanism.is_inverse:
             # C is not banded, so no amplification by sampling is known. Each segment is one
             # Gaussian release, and so are all of them together.
+            assert isinstance(sampler, CyclicPoissonSampler)
             moved = math.hypot(*(mechanism.sensitivity(n, sampler.separation) for n in segments))
             return _one_release(mechanism, moved)
         own = mechanism.event(sampler, segments)
@@ -174,7 +188,7 @@ class PrivacyPlan:
         event = self.event(segments)
         if isinstance(event, dp_accounting.NoOpDpEvent):
             return accounting.ZERO
-        return Epsilon(pld=accounting.epsilon_pld(event, self.delta, rdp), rdp=rdp)
+        return Epsilon(pld=accounting.epsilon_pld(event, self._known_delta(), rdp), rdp=rdp)
 
     def epsilon_rdp(self, segments: Sequence[int]) -> float:
         """Returns the epsilon by RDP alone, which is quicker: that of `epsilon(...).rdp`.
@@ -209,7 +223,7 @@ class PrivacyPlan:
         Raises:
             UserError: if the grid would be too coarse.
         """
-        return self.mechanism.build_noise(size, self.steps_per_pass)
+        return self._noisy().build_noise(size, self.steps_per_pass)
 
     def segments(self, steps: int) -> list[int]:
         """Returns the segments of an uninterrupted run of `steps` steps."""
@@ -262,12 +276,12 @@ class PrivacyPlan:
         if accounting.has_subsets(event):
             # The bound for subsets (Wang et al. 2019) can exceed the one without amplification.
             return min(
-                accounting.epsilon_rdp(release, accounting.REPLACE, self.delta, orders)
+                accounting.epsilon_rdp(release, accounting.REPLACE, self._known_delta(), orders)
                 for release in (event, _unamplified(event))
             )
         # For Gaussian releases, replacing by nothing, and replacing with the noise multiplier
         # halved, shift the sum exactly as adding or removing does.
-        return accounting.epsilon_rdp(event, accounting.ADD_OR_REMOVE, self.delta, orders)
+        return accounting.epsilon_rdp(event, accounting.ADD_OR_REMOVE, self._known_delta(), orders)
 
     def _check_release(self, target_epsilon):
         if self.release_noise_multiplier is None:
@@ -281,7 +295,7 @@ class PrivacyPlan:
             )
 
     def _with_noise(self, noise_multiplier):
-        mechanism = dataclasses.replace(self.mechanism, noise_multiplier=noise_multiplier)
+        mechanism = dataclasses.replace(self._noisy(), noise_multiplier=noise_multiplier)
         return dataclasses.replace(self, mechanism=mechanism)
 
 

@@ -12,7 +12,7 @@ import dataclasses
 import functools
 import math
 from collections.abc import Sequence
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 import dp_accounting
 import numpy as np
@@ -48,9 +48,15 @@ class Sampler(abc.ABC):
     takes_whole_numbers: ClassVar[bool] = False
 
     population: int
-    expected_size: float
+    if TYPE_CHECKING:
+        # A field in some, computed in others.
+        @property
+        def expected_size(self) -> float: ...
 
-    def __post_init__(self):
+    else:
+        expected_size: float
+
+    def __post_init__(self) -> None:
         _check_size(self.population, self.expected_size)
 
     @property
@@ -265,7 +271,7 @@ class CyclicPoissonSampler(Sampler):
     expected_size: float
     separation: int
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         super().__post_init__()
         largest = int(self.population // self.expected_size)
         if not 1 <= self.separation <= largest:
@@ -313,10 +319,13 @@ class CyclicPoissonSampler(Sampler):
         return part[draws.bernoulli(seed, stream, self.sampling_probability, len(part))]
 
 
-BUILT_IN = {
-    cls.name: cls
-    for cls in (PoissonSampler, FixedSizeSampler, ShuffledSampler, CyclicPoissonSampler)
-}
+_CLASSES: tuple[type[Sampler], ...] = (
+    PoissonSampler,
+    FixedSizeSampler,
+    ShuffledSampler,
+    CyclicPoissonSampler,
+)
+BUILT_IN = {cls.name: cls for cls in _CLASSES}
 NAMES = tuple(BUILT_IN)
 # What a function of the user's own must be.
 OWN = "a function (population, expected_size) -> tfpriv.privacy.Sampler"
@@ -358,8 +367,9 @@ def build_sampler(
             f"the sampler {name} takes a whole number of members, not {expected_size}; round it "
             "or use poisson."
         )
-    sampler = FixedSizeSampler if name == FixedSizeSampler.name else ShuffledSampler
-    return sampler(population=population, size=int(expected_size))
+    if name == FixedSizeSampler.name:
+        return FixedSizeSampler(population=population, size=int(expected_size))
+    return ShuffledSampler(population=population, size=int(expected_size))
 
 
 @functools.lru_cache(maxsize=4)

@@ -114,6 +114,7 @@ def as_text(plan: PrivacyPlan, statement: dict) -> str:
     """Returns the statement as a page of text, at most 78 columns wide, for an indent of 2."""
     if not statement["private"]:
         return not_private_text(statement["unit"])
+    assert plan.mechanism is not None, "a private plan has a mechanism"
     unit, epsilon = statement["unit"], rounding.up(statement["epsilon"])
     lines = [
         f"({epsilon}, {statement['delta']:g})-differential privacy for one {unit}, "

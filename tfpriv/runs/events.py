@@ -4,6 +4,10 @@ import os
 import pathlib
 import time
 from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from tensorboard.summary.writer.record_writer import RecordWriter
 
 
 class EventsWriter:
@@ -13,10 +17,10 @@ class EventsWriter:
     is a log: records are appended, and TensorBoard passes over a last one that is cut off.
     """
 
-    def __init__(self, directory: str | os.PathLike):
+    def __init__(self, directory: str | os.PathLike) -> None:
         """Prepares to write into `directory`; a process of its own gets a file of its own."""
         self._directory = pathlib.Path(directory)
-        self._writer = None
+        self._writer: RecordWriter | None = None
 
     def write(self, step: int, values: Mapping[str, float]) -> None:
         """Appends scalars at `step`, so that they survive the death of this process."""

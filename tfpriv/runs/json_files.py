@@ -6,13 +6,14 @@ import numbers
 import os
 import pathlib
 from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 
 from tfpriv import files
 
 
-def plain(value):
+def plain(value: object) -> Any:
     """Returns `value` as what JSON can hold.
 
     Args:
@@ -47,12 +48,12 @@ def plain(value):
     raise TypeError(f"JSON has no place for a {type(value).__name__}: {value!r}")
 
 
-def write(path: str | os.PathLike, value) -> None:
+def write(path: str | os.PathLike, value: object) -> None:
     """Writes `value` to `path` as indented JSON, keys in the order given; see `plain`."""
     files.write_text(path, json.dumps(plain(value), indent=2, allow_nan=False) + "\n")
 
 
-def read(path: str | os.PathLike):
+def read(path: str | os.PathLike) -> Any:
     """Returns what the JSON file at `path` holds.
 
     Raises:

@@ -17,7 +17,7 @@ class Lock:
     hold a lock on a different file of that name.
     """
 
-    def __init__(self, directory: str | os.PathLike):
+    def __init__(self, directory: str | os.PathLike) -> None:
         """Takes the lock.
 
         Args:

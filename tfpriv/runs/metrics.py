@@ -22,7 +22,7 @@ class MetricsWriter:
     whole at every moment, whenever the process dies.
     """
 
-    def __init__(self, directory: str | os.PathLike, step_name: str = "round"):
+    def __init__(self, directory: str | os.PathLike, step_name: str = "round") -> None:
         """Takes up the rows that metrics.csv in `directory` holds, if there is one.
 
         Args:
@@ -34,9 +34,9 @@ class MetricsWriter:
         """
         self._path = pathlib.Path(directory) / FILE_NAME
         self._step_name = step_name
-        self._columns = []
-        self._rows = {}
-        self._lines = {}  # The rows as text, as all of them are written every time.
+        self._columns: list[str] = []
+        self._rows: dict[int, dict[str, float]] = {}
+        self._lines: dict[int, str] = {}  # The rows as text, as all of them are written every time.
         self._events = EventsWriter(directory)
         if self._path.exists():
             found, self._columns, self._rows = _read_rows(self._path)
@@ -65,8 +65,9 @@ class MetricsWriter:
             ValueError: if `step` lies before the last row, or a value is not a number.
         """
         step = int(step)
-        if step < 0 or (self._rows and step < self.last_step):
-            raise ValueError(f"step {step} comes after step {self.last_step}; truncate first")
+        last = self.last_step
+        if step < 0 or (last is not None and step < last):
+            raise ValueError(f"step {step} comes after step {last}; truncate first")
         if self._step_name in values:
             raise ValueError(f"{self._step_name!r} names the step and cannot be a metric")
         measured = {

@@ -4,10 +4,14 @@ import contextlib
 import math
 import os
 import pathlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 from tfpriv import files
 from tfpriv.runs.run_directory import RunDirectory
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
 
 # Picture, label of its y axis, and the columns of metrics.csv with their names in the legend.
 _PICTURES = (
@@ -20,8 +24,11 @@ _PICTURES = (
 
 # The first two of Okabe and Ito's colors, which people with color blindness tell apart, and lines
 # that a black-and-white print tells apart.
-_LINES = ({"color": "#0072B2", "linestyle": "-"}, {"color": "#D55E00", "linestyle": "--"})
-_STYLE = {
+_LINES: tuple[dict[str, Any], ...] = (
+    {"color": "#0072B2", "linestyle": "-"},
+    {"color": "#D55E00", "linestyle": "--"},
+)
+_STYLE: dict[Any, object] = {
     "font.size": 9,
     "axes.spines.top": False,
     "axes.spines.right": False,
@@ -90,7 +97,9 @@ def plot_metric(
 
 
 @contextlib.contextmanager
-def drawing(path: str | os.PathLike, *, columns: int = 1, height: float = 3.0):
+def drawing(
+    path: str | os.PathLike, *, columns: int = 1, height: float = 3.0
+) -> Iterator[tuple["Axes", ...]]:
     """Makes a picture in the house's style: yields its axes, and writes it when they are drawn on.
 
     Args:

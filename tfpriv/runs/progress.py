@@ -33,7 +33,7 @@ class Progress:
         initial: int = 0,
         unit: str = "round",
         stream: TextIO | None = None,
-    ):
+    ) -> None:
         """Starts at `initial`.
 
         Args:
@@ -45,8 +45,9 @@ class Progress:
         self._total = total
         self._unit = unit
         self._step = initial
-        self._values = {}
-        self._recent = collections.deque(maxlen=_RECENT_STEPS)  # seconds a step
+        self._values: dict[str, float | None] = {}
+        # Seconds a step.
+        self._recent: collections.deque[float] = collections.deque(maxlen=_RECENT_STEPS)
         self._last_update = time.monotonic()
         self._last_shown = self._last_update
         self._shown_step = initial
@@ -133,7 +134,7 @@ class Progress:
 class _Forgiving:
     """A stream that drops what can no longer be written: progress is not worth a run."""
 
-    def __init__(self, stream):
+    def __init__(self, stream) -> None:
         self._stream = stream  # None where the program was started without standard error.
 
     def write(self, text):

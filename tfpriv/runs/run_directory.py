@@ -7,11 +7,15 @@ import itertools
 import os
 import pathlib
 from collections.abc import Collection, Mapping
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
 from tfpriv import files
 from tfpriv.errors import UserError
 from tfpriv.runs import config as config_file
 from tfpriv.runs import json_files, lock, metrics, provenance
+
+if TYPE_CHECKING:
+    import pandas
 
 MAY_DIFFER = ("output_dir", "resume", "data_dir")
 
@@ -28,6 +32,20 @@ _SHOWN = (
 )
 
 
+class Config(Protocol):
+    """A dataclass of a program's flags, of which `RunDirectory.start` reads some."""
+
+    __dataclass_fields__: ClassVar[dict[str, Any]]
+
+    @property
+    def output_dir(self) -> str | None:
+        """The run directory."""
+
+    @property
+    def resume(self) -> bool:
+        """Whether the run goes on with what is there."""
+
+
 class RunDirectory:
     """A directory that holds one run, and the paths and formats of what is in it.
 
@@ -42,15 +60,20 @@ class RunDirectory:
         path: The directory, absolute.
     """
 
-    def __init__(self, path: pathlib.Path, held: lock.Lock | None):
+    def __init__(self, path: pathlib.Path, held: lock.Lock | None) -> None:
         """Not for callers; see `create`, `resume` and `open`."""
         self.path = path
         self._lock = held
-        self._metrics = None
+        self._metrics: metrics.MetricsWriter | None = None
 
     @classmethod
     def start(
-        cls, config, *, program: str, may_differ: Collection[str] = MAY_DIFFER, **described
+        cls,
+        config: Config,
+        *,
+        program: str,
+        may_differ: Collection[str] = MAY_DIFFER,
+        **described: Any,
     ) -> "RunDirectory":
         """Makes the directory of a new run, or opens that to go on with if the config says resume.
 
@@ -187,11 +210,11 @@ class RunDirectory:
         """What config.json holds: program, flags, seeds, data, versions, git_commit and so on."""
         return config_file.read(self.path)
 
-    def write_config(self, **entries) -> None:
+    def write_config(self, **entries: object) -> None:
         """Adds entries to config.json or replaces them, for example `data`, once it is loaded."""
         config_file.write(self.path, {**self.config, **entries})
 
-    def pin(self, name: str, value) -> None:
+    def pin(self, name: str, value: object) -> None:
         """Writes an entry into config.json, which a run that goes on must have as well.
 
         Raises:
@@ -233,7 +256,7 @@ class RunDirectory:
         """Returns the columns of metrics.csv; see `metrics.read_metrics`."""
         return metrics.read_metrics(self.path / metrics.FILE_NAME)
 
-    def frame(self):
+    def frame(self) -> "pandas.DataFrame":
         """Returns metrics.csv as a pandas.DataFrame, a row each round, step or evaluation."""
         import pandas as pd
 
@@ -371,8 +394,8 @@ def _refuse_contents(path):
 
 def _leftovers(path):
     """Returns the temporary files of `files.replacing` that a killed process left at `path`."""
-    names = ("config.json", "metrics.csv", "summary.json", "privacy.json", "privacy.txt")
-    names += ("members.json", "seal.json", "steps.json", "rounds.json")
+    names = ["config.json", "metrics.csv", "summary.json", "privacy.json", "privacy.txt"]
+    names += ["members.json", "seal.json", "steps.json", "rounds.json"]
     patterns = [f".{pathlib.Path(name).stem}-*{pathlib.Path(name).suffix}" for name in names]
     patterns += [".model-*.keras", "plots/.*-*.png"]
     return [found for pattern in patterns for found in path.glob(pattern)]

@@ -7,10 +7,35 @@ directory is a function of it. Going on with an interrupted run needs it, and no
 
 import os
 import pathlib
+from typing import Protocol
 
 from tfpriv import draws, files
 from tfpriv.draws import Origin
 from tfpriv.errors import UserError
+
+
+class Config(Protocol):
+    """What `origin_of` reads of a config."""
+
+    @property
+    def claims_privacy(self) -> bool:
+        """Whether who takes part is to be a secret."""
+
+    @property
+    def seed(self) -> int | None:
+        """What all else is drawn from."""
+
+    @property
+    def insecure_sampling_seed(self) -> int | None:
+        """The number that was given in the place of a key; None for a key."""
+
+    @property
+    def output_dir(self) -> str | None:
+        """The run directory."""
+
+    @property
+    def resume(self) -> bool:
+        """Whether the run goes on with what is there."""
 
 
 def path_of(run_path: str | os.PathLike) -> pathlib.Path:
@@ -19,7 +44,7 @@ def path_of(run_path: str | os.PathLike) -> pathlib.Path:
     return run_path.with_name(f"{run_path.name}.sampling_key")
 
 
-def origin_of(config) -> Origin:
+def origin_of(config: Config) -> Origin:
     """Returns what decides who takes part in a run.
 
     That is the seed in a run without privacy; in a private one the number that was given as
@@ -33,6 +58,7 @@ def origin_of(config) -> Origin:
         UserError: if the key of the run to go on with is missing or damaged.
     """
     if not config.claims_privacy:
+        assert config.seed is not None, "a complete config has a seed"
         return config.seed
     if config.insecure_sampling_seed is not None:
         return config.insecure_sampling_seed

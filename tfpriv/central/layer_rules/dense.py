@@ -60,7 +60,7 @@ def sequence_gradients(
 class _KernelProducts(Materialized):
     """The kernel's gradient of each example, by one batched matrix product."""
 
-    def __init__(self, inputs, gradient, use_bias, shape):
+    def __init__(self, inputs, gradient, use_bias, shape) -> None:
         # The product is faster with its longer side last.
         self._is_transposed = gradient.shape[2] < inputs.shape[2]
         factors = (gradient, inputs) if self._is_transposed else (inputs, gradient)
@@ -80,7 +80,7 @@ class _KernelProducts(Materialized):
 class _OuterProducts(PerExample):
     """An outer product of two vectors for each example, of which only the vectors are held."""
 
-    def __init__(self, inputs, gradient, use_bias):
+    def __init__(self, inputs, gradient, use_bias) -> None:
         super().__init__([inputs, gradient])
         self._use_bias = use_bias
 
@@ -108,7 +108,7 @@ class _PositionProducts(PerExample):
     Li et al. 2021 (arXiv 2110.05679), section 4.
     """
 
-    def __init__(self, inputs, gradient, use_bias, shape):
+    def __init__(self, inputs, gradient, use_bias, shape) -> None:
         super().__init__([inputs, gradient])
         self._use_bias, self._shape = use_bias, shape
 

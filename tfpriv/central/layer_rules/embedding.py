@@ -26,7 +26,7 @@ def embedding(layer, inputs, watch) -> Tap | None:
 class _Looked(PerExample):
     """Gradients of the rows that each example looked up, of which some it looked up repeatedly."""
 
-    def __init__(self, indices, gradient, num_rows):
+    def __init__(self, indices, gradient, num_rows) -> None:
         super().__init__([indices, gradient])
         self._num_rows = num_rows
 

@@ -57,7 +57,7 @@ def lstm(layer, inputs, watch) -> Tap | None:
 class _Both(PerExample):
     """The gradients of the kernel and the bias, and those of the recurrent kernel."""
 
-    def __init__(self, inputs, states):
+    def __init__(self, inputs, states) -> None:
         super().__init__([])
         self._inputs, self._states = inputs, states
 

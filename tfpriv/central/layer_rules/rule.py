@@ -23,7 +23,7 @@ FLUSHED = 2.0**-126
 class PerExample(abc.ABC):
     """The gradients of a layer's trainable weights, for each example of a batch."""
 
-    def __init__(self, rows: Sequence[tf.Tensor]):
+    def __init__(self, rows: Sequence[tf.Tensor]) -> None:
         """Takes the tensors of shape [batch, ...] that the gradients are computed from."""
         self._rows = list(rows)
 
@@ -88,7 +88,9 @@ class PerExample(abc.ABC):
 class Materialized(PerExample):
     """Gradients that are held in memory, one tensor of shape [batch, ...] for each weight."""
 
-    def __init__(self, gradients: Sequence[tf.Tensor], shapes: Sequence[tf.TensorShape] = ()):
+    def __init__(
+        self, gradients: Sequence[tf.Tensor], shapes: Sequence[tf.TensorShape] = ()
+    ) -> None:
         """Takes the gradients, and the weights' shapes where they differ from the gradients'."""
         super().__init__(gradients)
         self._shapes = list(shapes) or [g.shape[1:] for g in gradients]

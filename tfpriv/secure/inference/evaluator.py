@@ -64,7 +64,7 @@ class SecureModel:
         batch_size: int,
         *,
         check_overflow: bool = False,
-    ):
+    ) -> None:
         """Shares the weights and builds the graph.
 
         Args:

@@ -38,7 +38,7 @@ class Player:
         *,
         prefix: Sequence[str] = (),
         arguments: Sequence[str] = (),
-    ):
+    ) -> None:
         """Starts the process; it takes seconds to be ready.
 
         Args:

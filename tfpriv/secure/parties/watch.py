@@ -36,7 +36,7 @@ class Watch:
         interrupted: Whether the user pressed Ctrl-C.
     """
 
-    def __init__(self, servers: dict[str, str]):
+    def __init__(self, servers: dict[str, str]) -> None:
         """Takes host:port by the name of the server."""
         self.reason = None
         self.interrupted = False
@@ -98,7 +98,7 @@ class Watch:
 class _Probe:
     """Asks one server again and again for a method that it does not have; any answer is life."""
 
-    def __init__(self, name, address):
+    def __init__(self, name, address) -> None:
         self._name = f"{name} at {address}"
         self._channel = grpc.insecure_channel(address, CHANNEL_OPTIONS)
         self._ask = self._channel.unary_unary("/tfpriv/Probe")

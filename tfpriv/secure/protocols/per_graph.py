@@ -12,7 +12,7 @@ class PerGraph:
     that it runs: at each call of a tf.function, at each iteration of a loop.
     """
 
-    def __init__(self):
+    def __init__(self) -> None:
         self._eager = {}
         self._of_graph = weakref.WeakKeyDictionary()
 

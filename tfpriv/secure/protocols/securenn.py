@@ -49,7 +49,7 @@ class SecureNN(tfe.protocol.SecureNN, Protocol):
     `tfpriv.secure.protocols.aby3.ABY3`.
     """
 
-    def __init__(self, *args, **kwargs):
+    def __init__(self, *args, **kwargs) -> None:
         super().__init__(*args, **kwargs)
         if self.tensor_factory is not _RING:
             raise ValueError(

@@ -25,7 +25,7 @@ class SharedSgd:
     # What the first slot must stay below: a sum at twice the scale, with its momentum.
     largest_slot = 2.0**28
 
-    def __init__(self, *, learning_rate, momentum, batch_size):
+    def __init__(self, *, learning_rate, momentum, batch_size) -> None:
         """Sets the rates; the batch size turns sums into means."""
         self._rate = learning_rate / batch_size
         self._momentum = momentum
@@ -56,7 +56,7 @@ class SharedAdam:
     # What the first slot must stay below, so that the square of what is added to it fits.
     largest_slot = 2.0**11
 
-    def __init__(self, *, learning_rate, batch_size, amsgrad):
+    def __init__(self, *, learning_rate, batch_size, amsgrad) -> None:
         """Sets the rates."""
         self.slots = 3 if amsgrad else 2
         self._gradient_shift = _gradient_shift(batch_size)
@@ -84,7 +84,7 @@ class SharedAdam:
 class Sgd:
     """`SharedSgd` in plaintext, on lists of tf.Variable or arrays."""
 
-    def __init__(self, weights, *, learning_rate, momentum, batch_size):
+    def __init__(self, weights, *, learning_rate, momentum, batch_size) -> None:
         """Makes the velocities of `weights`."""
         self._weights = weights
         self._rate = learning_rate / batch_size
@@ -104,7 +104,7 @@ class Sgd:
 class Adam:
     """`SharedAdam` in plaintext."""
 
-    def __init__(self, weights, *, learning_rate, batch_size, amsgrad):
+    def __init__(self, weights, *, learning_rate, batch_size, amsgrad) -> None:
         """Makes the moments of `weights`."""
         self._weights = weights
         self._learning_rate = learning_rate

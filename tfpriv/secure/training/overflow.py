@@ -25,7 +25,7 @@ class Check:
         bits: Tensors of the graph: 1 if a number is beyond its bound.
     """
 
-    def __init__(self, prot, network: list):
+    def __init__(self, prot, network: list) -> None:
         """Looks at nothing yet.
 
         Args:

@@ -17,7 +17,9 @@ class PlainTraining:
         model: A copy of the model, which is trained.
     """
 
-    def __init__(self, task: Task, model: tf.keras.Model, config, noise_stddev: float = 0.0):
+    def __init__(
+        self, task: Task, model: tf.keras.Model, config, noise_stddev: float = 0.0
+    ) -> None:
         """Takes a copy of the model as it is now.
 
         Args:

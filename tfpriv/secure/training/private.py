@@ -65,7 +65,9 @@ class PrivateTraining:
         capacity: The rows of a batch; those beyond the sample are zeros that count nothing.
     """
 
-    def __init__(self, prot, task: Task, model: tf.keras.Model, config, plan: PrivacyPlan, steps):
+    def __init__(
+        self, prot, task: Task, model: tf.keras.Model, config, plan: PrivacyPlan, steps
+    ) -> None:
         """Takes the model's weights as they are.
 
         Args:

@@ -16,7 +16,7 @@ class SharedTraining:
     Everything happens inside `protocols.running`.
     """
 
-    def __init__(self, prot, task: Task, model: tf.keras.Model, config):
+    def __init__(self, prot, task: Task, model: tf.keras.Model, config) -> None:
         """Shares the model's weights as they are, which are public.
 
         Args:

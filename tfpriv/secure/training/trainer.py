@@ -70,7 +70,7 @@ def run(config: SecureTrainingConfig) -> runs.RunDirectory:
 class _Session:
     """The secure run and the plain one beside it, step by step on the same batches."""
 
-    def __init__(self, config, task, model, prot, them, preparation):
+    def __init__(self, config, task, model, prot, them, preparation) -> None:
         if config.is_private:
             # For the training in plaintext, too: an example that ruins it would end the run.
             task = private_training.cut_off(task)
