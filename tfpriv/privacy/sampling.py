@@ -12,7 +12,7 @@ import dataclasses
 import functools
 import math
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, ClassVar
+from typing import ClassVar
 
 import dp_accounting
 import numpy as np
@@ -48,13 +48,7 @@ class Sampler(abc.ABC):
     takes_whole_numbers: ClassVar[bool] = False
 
     population: int
-    if TYPE_CHECKING:
-        # A field in some, computed in others.
-        @property
-        def expected_size(self) -> float: ...
-
-    else:
-        expected_size: float
+    expected_size: float
 
     def __post_init__(self) -> None:
         _check_size(self.population, self.expected_size)
@@ -185,7 +179,7 @@ class FixedSizeSampler(Sampler):
         return f"{self.size} of {self.population} {unit}s took part, drawn anew"
 
     @property
-    def expected_size(self) -> float:
+    def expected_size(self) -> float:  # type: ignore[override]  # it is `size`
         """The number of members in a step."""
         return self.size
 
@@ -236,7 +230,7 @@ class ShuffledSampler(Sampler):
         )
 
     @property
-    def expected_size(self) -> float:
+    def expected_size(self) -> float:  # type: ignore[override]  # it is `size`
         """The number of members in a step."""
         return self.size
 
