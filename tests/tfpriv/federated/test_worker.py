@@ -33,6 +33,14 @@ def _gone(pid, seconds=10.0) -> bool:
     return False
 
 
+def _wait_for_its_program(worker) -> None:
+    """Waits for the process to run `worker_binary`: until exec ends, it has no environment."""
+    process = psutil.Process(worker.pid)
+    while process.name() != "worker_binary" or not process.environ():
+        assert worker.is_alive()
+        time.sleep(0.01)
+
+
 def _python(code) -> subprocess.Popen:
     """Starts a Python that starts a worker, prints its pid and goes on as `code` says."""
     start = "import os, time\nfrom tfpriv.federated.worker import Worker\nw = Worker()\n"
@@ -96,6 +104,7 @@ def test_ctrl_c_reaches_the_parent_alone():
 
 def test_it_holds_none_of_its_parents_pipes_and_sees_no_gpu():
     found = Worker()
+    _wait_for_its_program(found)
     ours = {os.readlink(f"/proc/self/fd/{n}") for n in (0, 1, 2)} - {"/dev/null"}
     theirs = {os.readlink(f"/proc/{found.pid}/fd/{n}") for n in (0, 1, 2)}
     environment = pathlib.Path(f"/proc/{found.pid}/environ").read_bytes().split(b"\0")
@@ -113,10 +122,7 @@ def test_a_log_of_ones_own_is_kept(tmp_path):
 
 def test_it_keeps_to_the_cores_it_was_given():
     found = Worker(cpus=1)
-    process = psutil.Process(found.pid)
-    while process.name() != "worker_binary":
-        assert found.is_alive()
-        time.sleep(0.01)
+    _wait_for_its_program(found)
     cores = os.sched_getaffinity(found.pid)
     found.close()
     assert cores == set(sorted(os.sched_getaffinity(0))[:1])
