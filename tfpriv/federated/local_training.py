@@ -5,44 +5,10 @@ one `tf.while_loop`. TFF's own client loop is a `dataset.reduce`, which sets its
 every call and is several times slower for small models.
 """
 
-from collections.abc import Callable
-
 import tensorflow as tf
 import tensorflow_federated as tff
 
 from tfpriv.federated.local_model import LocalModel, Weights
-
-
-def steps(
-    model: LocalModel,
-    optimizer: tff.learning.optimizers.Optimizer,
-    start: Weights,
-    frozen: Weights,
-    batches: tf.Tensor,
-    rate_factor: tf.Tensor,
-    corrected: Callable[[Weights, Weights], Weights] | None = None,
-) -> tuple[Weights, tuple[tf.Tensor, tf.Tensor]]:
-    """Returns the weights after a step on each batch, and the sums of loss and right answers.
-
-    Args:
-        model: What is trained.
-        optimizer: Of the client, which starts anew.
-        start: The weights to start from.
-        frozen: The weights that are not trained.
-        batches: [number of batches, width] int32.
-        rate_factor: Of the learning rate.
-        corrected: (gradient, weights) -> the gradient to step by; None for the gradient as it is.
-    """
-
-    def step(weights, state, batch):
-        gradient, sums = model.gradient(weights, frozen, *model.read(batch))
-        if corrected is not None:
-            gradient = corrected(gradient, weights)
-        state, weights = optimizer.next(state, weights, gradient)
-        return weights, state, sums
-
-    state = at_rate(initial_optimizer_state(optimizer, start), rate_factor)
-    return loop(step, start, state, batches)
 
 
 def full_gradient(

@@ -10,11 +10,15 @@ Everything here is traced by TensorFlow once and runs in TFF's workers.
 
 import abc
 import dataclasses
+from collections.abc import Callable
 
 import tensorflow as tf
 import tensorflow_federated as tff
 
+from tfpriv.federated import local_training
 from tfpriv.federated.local_model import LocalModel, Weights
+
+Sums = tuple[tf.Tensor, tf.Tensor]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -36,6 +40,40 @@ class Setup:
     learning_rate: float | None
     participation: float
 
+    def local_steps(
+        self,
+        start: Weights,
+        frozen: Weights,
+        batches: tf.Tensor,
+        rate_factor: tf.Tensor,
+        corrected: Callable[[Weights, Weights], Weights] | None = None,
+    ) -> tuple[Weights, Sums]:
+        """Takes a step on each batch with the client optimizer, which starts anew.
+
+        Args:
+            start: As for `Algorithm.train`.
+            frozen: As for `Algorithm.train`.
+            batches: As for `Algorithm.train`.
+            rate_factor: As for `Algorithm.train`.
+            corrected: (gradient, weights) -> the gradient to step by; None for the gradient as it
+                is.
+
+        Returns:
+            Start less end, and the sums of loss and right answers.
+        """
+
+        def step(weights, state, batch):
+            gradient, sums = self.model.gradient(weights, frozen, *self.model.read(batch))
+            if corrected is not None:
+                gradient = corrected(gradient, weights)
+            state, weights = self.optimizer.next(state, weights, gradient)
+            return weights, state, sums
+
+        state = local_training.initial_optimizer_state(self.optimizer, start)
+        state = local_training.at_rate(state, rate_factor)
+        end, sums = local_training.loop(step, start, state, batches)
+        return local_training.difference(start, end), sums
+
 
 @dataclasses.dataclass(frozen=True)
 class ClientOutput:
@@ -50,7 +88,7 @@ class ClientOutput:
     """
 
     update: Weights
-    sums: tuple[tf.Tensor, tf.Tensor]
+    sums: Sums
     sent: object = ()
     state: object = ()
 

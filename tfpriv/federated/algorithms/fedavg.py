@@ -1,6 +1,5 @@
 """FedAvg (McMahan et al. 2017, Algorithm 1): clients take local steps, the server their mean."""
 
-from tfpriv.federated import local_training
 from tfpriv.federated.algorithms.base import Algorithm, ClientOutput, Setup
 
 
@@ -13,11 +12,7 @@ class FedAvg(Algorithm):
 
     def train(self, start, frozen, batches, rate_factor, server, client):
         """See `Algorithm.train`; ClientUpdate of the paper."""
-        setup = self._setup
-        end, sums = local_training.steps(
-            setup.model, setup.optimizer, start, frozen, batches, rate_factor
-        )
-        return ClientOutput(local_training.difference(start, end), sums)
+        return ClientOutput(*self._setup.local_steps(start, frozen, batches, rate_factor))
 
 
 build = FedAvg

@@ -1,6 +1,5 @@
 """FedDyn (Acar et al. 2021, Algorithm 1): a regularizer that follows each client's gradient."""
 
-from tfpriv.federated import local_training
 from tfpriv.federated.algorithms.base import Algorithm, ClientOutput, Setup
 
 
@@ -22,7 +21,7 @@ class FedDyn(Algorithm):
 
     def train(self, start, frozen, batches, rate_factor, server, client):
         """See `Algorithm.train`."""
-        setup, strength = self._setup, self._strength
+        strength = self._strength
 
         def corrected(gradient, weights):
             return tuple(
@@ -30,10 +29,7 @@ class FedDyn(Algorithm):
                 for g, mine, w, w0 in zip(gradient, client, weights, start, strict=True)
             )
 
-        end, sums = local_training.steps(
-            setup.model, setup.optimizer, start, frozen, batches, rate_factor, corrected
-        )
-        update = local_training.difference(start, end)
+        update, sums = self._setup.local_steps(start, frozen, batches, rate_factor, corrected)
         following = tuple(mine + strength * u for mine, u in zip(client, update, strict=True))
         return ClientOutput(update, sums, state=following)
 

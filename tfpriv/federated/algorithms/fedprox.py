@@ -1,6 +1,5 @@
 """FedProx (Li et al. 2020, Algorithm 2): local steps that are drawn back to the round's weights."""
 
-from tfpriv.federated import local_training
 from tfpriv.federated.algorithms.base import Algorithm, ClientOutput, Setup
 
 
@@ -21,11 +20,9 @@ class FedProx(Algorithm):
                 for g, w, w0 in zip(gradient, weights, start, strict=True)
             )
 
-        setup = self._setup
-        end, sums = local_training.steps(
-            setup.model, setup.optimizer, start, frozen, batches, rate_factor, corrected
+        return ClientOutput(
+            *self._setup.local_steps(start, frozen, batches, rate_factor, corrected)
         )
-        return ClientOutput(local_training.difference(start, end), sums)
 
 
 build = FedProx

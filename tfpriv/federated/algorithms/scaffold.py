@@ -3,7 +3,6 @@
 import tensorflow as tf
 
 from tfpriv.errors import UserError
-from tfpriv.federated import local_training
 from tfpriv.federated.algorithms.base import Algorithm, ClientOutput, Setup
 
 
@@ -44,10 +43,7 @@ class Scaffold(Algorithm):
                 g - mine + common for g, mine, common in zip(gradient, client, server, strict=True)
             )
 
-        end, sums = local_training.steps(
-            setup.model, setup.optimizer, start, frozen, batches, rate_factor, corrected
-        )
-        update = local_training.difference(start, end)
+        update, sums = setup.local_steps(start, frozen, batches, rate_factor, corrected)
         count = tf.cast(tf.shape(batches)[0], tf.float32)
         taken = count * setup.learning_rate * rate_factor
         moved = tuple(
