@@ -12,7 +12,7 @@ _KEPT = 2
 class Checkpoints:
     """The state after the last steps, as TensorFlow checkpoints."""
 
-    def __init__(self, path: pathlib.Path, **kept) -> None:
+    def __init__(self, path: pathlib.Path, **kept: object) -> None:
         """Keeps what is trackable in `kept`, in the folder `path`, which may not be there yet."""
         self._path = path
         self._step = tf.Variable(0, dtype=tf.int64, trainable=False)

@@ -28,7 +28,12 @@ class ClippedSum:
     """
 
     def __init__(
-        self, model: tf.keras.Model, objective: Objective, examples, *, per_layer: bool = False
+        self,
+        model: tf.keras.Model,
+        objective: Objective,
+        examples: tuple[tf.Tensor, tf.Tensor],
+        *,
+        per_layer: bool = False,
     ) -> None:
         """Chooses how the gradients are computed.
 

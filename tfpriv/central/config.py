@@ -295,6 +295,7 @@ class CentralConfig:
         if filled["learning_rate"] is None:
             filled["learning_rate"] = _LEARNING_RATES[self.optimizer]
         if filled["sampler"] is None:
+            assert isinstance(self.mechanism, str), "objects were given names"
             filled["sampler"] = mechanisms.sampler_of(self.mechanism) or "poisson"
         if filled["audit_canaries"] and filled["audit_canary_kind"] is None:
             filled["audit_canary_kind"] = CANARIES[0]

@@ -85,6 +85,7 @@ class Components:
         Raises:
             UserError: if the examples have no such components, or the kept ones cannot be read.
         """
+        assert config.pca_components is not None, "the config is complete"
         _check(dataset, config.pca_components)
         shape = dataset.element_shape
         if config.resume and config.output_dir:

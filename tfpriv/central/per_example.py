@@ -57,7 +57,9 @@ class PerExampleGradients:
         notes: Sentences to show the user.
     """
 
-    def __init__(self, model: tf.keras.Model, objective: Objective, examples) -> None:
+    def __init__(
+        self, model: tf.keras.Model, objective: Objective, examples: tuple[tf.Tensor, tf.Tensor]
+    ) -> None:
         """Chooses the fast way or the general one.
 
         Args:
@@ -69,8 +71,8 @@ class PerExampleGradients:
         """
         self._model = model
         self._objective = objective
-        self.notes = ()
-        self.largest_batch = None
+        self.notes: tuple[str, ...] = ()
+        self.largest_batch: int | None = None
         self._way = self._fast
         reason = self._reason_against_fast(examples)
         if reason:
@@ -117,13 +119,13 @@ class PerExampleGradients:
         ]
 
     def _general(self, features, labels, present, training):
-        def gradient(example):
+        def gradient(example: tuple[tf.Tensor, tf.Tensor, tf.Tensor]) -> list[tf.Tensor]:
             return self._gradient_of_one(*example, training)
 
         return self._by_layer(tf.vectorized_map(gradient, (features, labels, present)))
 
     def _one_by_one(self, features, labels, present, training):
-        def gradient(example):
+        def gradient(example: tuple[tf.Tensor, tf.Tensor, tf.Tensor]) -> list[tf.Tensor]:
             return self._gradient_of_one(*example, training)
 
         specs = [tf.TensorSpec(v.shape, v.dtype) for v in self._model.trainable_weights]
@@ -134,7 +136,7 @@ class PerExampleGradients:
     def _by_layer(self, gradients):
         weights = self._model.trainable_weights
         owners = _owners(self._model)
-        parts = {}
+        parts: dict[int | None, list[tuple[tf.Variable, tf.Tensor]]] = {}
         for weight, rows in zip(weights, gradients, strict=True):
             parts.setdefault(owners.get(weight.ref()), []).append((weight, rows))
         return [

@@ -1,6 +1,7 @@
 """One training step: the clipped sum over a batch, the noise, the optimizer."""
 
 import functools
+from collections.abc import Sequence
 
 import numpy as np
 import tensorflow as tf
@@ -9,6 +10,7 @@ from tfpriv import noise
 from tfpriv.central.clipping import ClippedSum
 from tfpriv.models import Objective
 from tfpriv.privacy import CLIP_NORMS, PrivacyPlan
+from tfpriv.privacy.mechanisms import AdaptiveGaussian
 
 
 class PrivateStep:
@@ -37,6 +39,7 @@ class PrivateStep:
             plan: Clip, noise and expected batch size.
         """
         mechanism = plan.mechanism
+        assert mechanism is not None, "a private plan has a mechanism"
         self.clip_norm = tf.Variable(mechanism.clip_norm, trainable=False, dtype=tf.float32)
         self._weights = model.trainable_weights
         self._optimizer = optimizer
@@ -44,13 +47,14 @@ class PrivateStep:
         self._mechanism = mechanism
         self._expected_size = float(plan.sampler.expected_size)
         self._is_adaptive = mechanism.adapts_clip
-        self._noise = self._count_noise = None
+        self._noise: noise.Noise | None = None
+        self._count_noise: noise.Noise | None = None
         if plan.is_private:
             size = sum(int(np.prod(v.shape)) for v in self._weights)
             self._noise = plan.build_noise(size)
             # Of the noised mean, over the clip.
             self._width = self._noise.width / self._expected_size
-            if self._is_adaptive:
+            if isinstance(mechanism, AdaptiveGaussian):
                 self._count_noise = mechanism.build_count_noise()
         optimizer.build(self._weights)
         self._add_up = tf.function(self._sum, reduce_retracing=True, autograph=False)
@@ -62,7 +66,7 @@ class PrivateStep:
         if self._noise is not None:
             self._noise.restart()
 
-    def __call__(self, chunks) -> None:
+    def __call__(self, chunks: Sequence[tuple[np.ndarray, np.ndarray, np.ndarray]]) -> None:
         """Takes a step, whatever is in the examples.
 
         One whose gradient is not finite adds nothing, and nor does one on which an op of the model
@@ -139,6 +143,7 @@ class PrivateStep:
             self._move_clip(unclipped)
 
     def _with_noise(self, clip_norm, *means):
+        assert self._noise is not None
         width, drawn = float(clip_norm) * self._width, self._noise.next()
         ends = np.cumsum([mean.size for mean in means])[:-1]
         return [
@@ -147,11 +152,13 @@ class PrivateStep:
         ]
 
     def _count_with_noise(self, unclipped):
+        assert self._count_noise is not None
         return noise.release(unclipped, self._count_noise.next(), 0.5 * self._count_noise.width)
 
     def _move_clip(self, unclipped):
         """Andrew et al. 2021, section 3: the geometric update towards the quantile."""
         mechanism = self._mechanism
+        assert isinstance(mechanism, AdaptiveGaussian)
         share = unclipped / self._expected_size + 0.5
         factor = tf.exp(-mechanism.clip_learning_rate * (share - mechanism.target_quantile))
         self.clip_norm.assign(tf.clip_by_value(self.clip_norm * factor, *CLIP_NORMS))
@@ -188,6 +195,6 @@ class PlainStep:
 
         self._step = step
 
-    def __call__(self, features, labels) -> np.ndarray:
+    def __call__(self, features: np.ndarray, labels: np.ndarray) -> np.ndarray:
         """Takes a step on [batch, ...] examples; returns their losses, [batch]."""
         return self._step(features, labels).numpy()

@@ -7,6 +7,7 @@ import statistics
 import sys
 import time
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import tensorflow as tf
@@ -20,6 +21,7 @@ from tfpriv.central.config import CentralConfig
 from tfpriv.central.optimizers import build_optimizer
 from tfpriv.central.per_example import random_examples
 from tfpriv.central.step import PlainStep, PrivateStep
+from tfpriv.draws import Origin
 from tfpriv.errors import UserError
 from tfpriv.models.messages import first_line
 from tfpriv.privacy import statement
@@ -81,6 +83,7 @@ def train(
         coins = runs.seal.record_members(run, **members)
         session.leave_out(np.array(members["members"].get("canaries", ()), np.int64)[~coins])
         if config.is_private:
+            assert plan.mechanism is not None
             run.pin("noise_multiplier", plan.mechanism.noise_multiplier)
         if components:
             components.keep(run)
@@ -89,14 +92,17 @@ def train(
     return run
 
 
-def _data(config, dataset, origin):
+def _data(
+    config: CentralConfig, dataset: datasets.Dataset | None, origin: Origin
+) -> tuple[datasets.Dataset, pca.Components | None, dict[str, Any]]:
     """Returns what the model reads, the principal components if it reads them, and the members.
 
     The members are as `runs.seal.record_members` takes them.
     """
-    members = {}
+    members: dict[str, Any] = {}
     data_sha256 = None
     if dataset is None:
+        assert isinstance(config.dataset, str) and config.scaling, "the config is complete"
         dataset = datasets.load(config.dataset, config.data_dir, scaling=config.scaling)
         data_sha256 = datasets.rows.fingerprint(dataset)
         if config.features != "dp_pca":
@@ -109,6 +115,7 @@ def _data(config, dataset, origin):
     dataset = datasets.rows.take_rows(dataset, rows)
     members["train_examples"] = len(rows)
     if config.audit_canaries:
+        assert config.audit_canary_kind is not None
         dataset, planted = datasets.canaries.plant(
             dataset, config.audit_canaries, config.audit_canary_kind, config.seed
         )
@@ -146,6 +153,7 @@ def build_plan(config: CentralConfig, population: int) -> tuple[privacy.PrivacyP
             f"--expected_batch_size={size} is more than the {population} training examples; give "
             f"at most {population}."
         )
+    assert isinstance(config.sampler, str), "the config is complete"
     sampler = privacy.build_sampler(config.sampler, population, size)
     steps_per_epoch = sampler.steps_per_pass or population / size
     steps = max(1, round(config.epochs * steps_per_epoch))
@@ -204,11 +212,11 @@ class _Session:
             objective,
             label_scale=dataset.label_scale,
         )
-        self._seconds = []
-        self._first_step_at = None
+        self._seconds: list[float] = []
+        self._first_step_at: float | None = None
         self.notes = plan.warnings
         if not config.is_private:
-            self._step = PlainStep(model, self._optimizer, objective)
+            self._step: PlainStep | PrivateStep = PlainStep(model, self._optimizer, objective)
             return
         with _failures("random examples"):
             clipped_sum = ClippedSum(
@@ -336,7 +344,7 @@ class _Session:
 
     def _kept(self):
         kept = {"model": self._model, "optimizer": self._optimizer}
-        if self._config.is_private:
+        if isinstance(self._step, PrivateStep):
             kept["clip_norm"] = self._step.clip_norm
         return kept
 
@@ -344,7 +352,7 @@ class _Session:
         began = time.monotonic()
         members = self._plan.participants(step, self._origin, self._ledger.segment)
         members = members[~self._is_absent[members]]
-        if self._config.is_private:
+        if isinstance(self._step, PrivateStep):
             steps_per_pass = self._plan.steps_per_pass
             if steps_per_pass and step % steps_per_pass == 0:
                 self._step.restart_noise()
@@ -387,7 +395,7 @@ class _Session:
         if self._plan.is_private:
             epsilon = self._plan.epsilon(self._segments())
             metrics |= {"epsilon": epsilon.value, "epsilon_rdp": epsilon.rdp}
-            if self._config.clipping == "adaptive":
+            if self._config.clipping == "adaptive" and isinstance(self._step, PrivateStep):
                 metrics["clip_norm"] = float(self._step.clip_norm.numpy())
         return metrics
 

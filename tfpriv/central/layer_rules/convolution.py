@@ -1,17 +1,18 @@
 """Per-example gradients of convolutions."""
 
 import math
+from collections.abc import Sequence
 
 import tensorflow as tf
 
 from tfpriv.central.layer_rules.dense import sequence_gradients
-from tfpriv.central.layer_rules.rule import Materialized, Tap, activate
+from tfpriv.central.layer_rules.rule import Materialized, Tap, Watch, activate
 
 # Patches by a convolution with an identity matrix for a kernel; beyond this it costs too much.
 _LARGEST_IDENTITY = 64
 
 
-def conv2d(layer, inputs, watch) -> Tap | None:
+def conv2d(layer: tf.keras.layers.Layer, inputs: tf.Tensor, watch: Watch) -> Tap | None:
     """The rule of `tf.keras.layers.Conv2D`, on [batch, height, width, channels].
 
     A convolution is a dense layer at each position, whose inputs are the patches of the image: an
@@ -21,7 +22,7 @@ def conv2d(layer, inputs, watch) -> Tap | None:
     return _convolution(layer, inputs, inputs, watch)
 
 
-def conv1d(layer, inputs, watch) -> Tap | None:
+def conv1d(layer: tf.keras.layers.Layer, inputs: tf.Tensor, watch: Watch) -> Tap | None:
     """The rule of `tf.keras.layers.Conv1D`, on [batch, length, channels]: images of one row."""
     if layer.padding == "causal":
         before = layer.dilation_rate[0] * (layer.kernel_size[0] - 1)
@@ -29,7 +30,7 @@ def conv1d(layer, inputs, watch) -> Tap | None:
     return _convolution(layer, inputs, inputs[:, tf.newaxis], watch)
 
 
-def depthwise_conv2d(layer, inputs, watch) -> Tap | None:
+def depthwise_conv2d(layer: tf.keras.layers.Layer, inputs: tf.Tensor, watch: Watch) -> Tap | None:
     """The rule of `tf.keras.layers.DepthwiseConv2D`, on [batch, height, width, channels]."""
     if layer.data_format != "channels_last" or None in inputs.shape[1:]:
         return None
@@ -107,7 +108,14 @@ def _patches(layer, images):
     return image_patches(images, size=size, strides=strides, dilation=dilation, padding=padding)
 
 
-def image_patches(images: tf.Tensor, *, size, strides, dilation, padding: str) -> tf.Tensor:
+def image_patches(
+    images: tf.Tensor,
+    *,
+    size: Sequence[int],
+    strides: Sequence[int],
+    dilation: Sequence[int],
+    padding: str,
+) -> tf.Tensor:
     """Returns the patches that a convolution's kernel meets, as `tf.image.extract_patches` does.
 
     That op takes as long as the convolution's whole gradient, so it is the last resort.

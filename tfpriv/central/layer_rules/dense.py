@@ -1,5 +1,7 @@
 """Per-example gradients of dense layers."""
 
+from collections.abc import Sequence
+
 import tensorflow as tf
 
 from tfpriv.central.layer_rules.rule import (
@@ -7,13 +9,14 @@ from tfpriv.central.layer_rules.rule import (
     Materialized,
     PerExample,
     Tap,
+    Watch,
     activate,
     squared_norms,
     sum_of_products,
 )
 
 
-def dense(layer, inputs, watch) -> Tap | None:
+def dense(layer: tf.keras.layers.Layer, inputs: tf.Tensor, watch: Watch) -> Tap | None:
     """The rule of `tf.keras.layers.Dense`, on [batch, ..., width].
 
     An example's gradient is the outer product of its input and its output's gradient, so its norm
@@ -40,7 +43,11 @@ def dense(layer, inputs, watch) -> Tap | None:
 
 
 def sequence_gradients(
-    inputs: tf.Tensor, gradient: tf.Tensor, *, use_bias: bool, shape=None
+    inputs: tf.Tensor,
+    gradient: tf.Tensor,
+    *,
+    use_bias: bool,
+    shape: tf.TensorShape | Sequence[int] | None = None,
 ) -> PerExample:
     """Returns the gradients of a kernel that is applied at each of several positions.
 

@@ -2,10 +2,10 @@
 
 import tensorflow as tf
 
-from tfpriv.central.layer_rules.rule import FLUSHED, PerExample, Tap, sum_of_products
+from tfpriv.central.layer_rules.rule import FLUSHED, PerExample, Tap, Watch, sum_of_products
 
 
-def embedding(layer, inputs, watch) -> Tap | None:
+def embedding(layer: tf.keras.layers.Layer, inputs: tf.Tensor, watch: Watch) -> Tap | None:
     """The rule of `tf.keras.layers.Embedding`, on whole numbers of shape [batch, ...]."""
     if None in inputs.shape[1:]:
         return None

@@ -2,10 +2,12 @@
 
 import tensorflow as tf
 
-from tfpriv.central.layer_rules.rule import Materialized, Tap
+from tfpriv.central.layer_rules.rule import Materialized, Tap, Watch
 
 
-def layer_normalization(layer, inputs, watch) -> Tap | None:
+def layer_normalization(
+    layer: tf.keras.layers.Layer, inputs: tf.Tensor, watch: Watch
+) -> Tap | None:
     """The rule of `tf.keras.layers.LayerNormalization`, over any axes but the batch's."""
     axes = [axis % inputs.shape.rank for axis in _as_list(layer.axis)]
     if 0 in axes:
@@ -18,7 +20,9 @@ def layer_normalization(layer, inputs, watch) -> Tap | None:
     return _scaled(layer, inputs, watch, normalized, axes)
 
 
-def group_normalization(layer, inputs, watch) -> Tap | None:
+def group_normalization(
+    layer: tf.keras.layers.Layer, inputs: tf.Tensor, watch: Watch
+) -> Tap | None:
     """The rule of `tf.keras.layers.GroupNormalization`, over the last axis."""
     if layer.axis % inputs.shape.rank != inputs.shape.rank - 1 or None in inputs.shape[1:]:
         return None

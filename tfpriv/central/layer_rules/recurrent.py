@@ -3,10 +3,10 @@
 import tensorflow as tf
 
 from tfpriv.central.layer_rules.dense import sequence_gradients
-from tfpriv.central.layer_rules.rule import PerExample, Tap
+from tfpriv.central.layer_rules.rule import PerExample, Tap, Watch
 
 
-def lstm(layer, inputs, watch) -> Tap | None:
+def lstm(layer: tf.keras.layers.Layer, inputs: tf.Tensor, watch: Watch) -> Tap | None:
     """The rule of `tf.keras.layers.LSTM` with its default activations, on [batch, steps, width].
 
     At each step the gates' pre-activations are a dense layer of the input and of the state before,

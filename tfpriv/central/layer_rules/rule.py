@@ -9,6 +9,7 @@ import abc
 import copy
 import dataclasses
 from collections.abc import Callable, Sequence
+from typing import TypeAlias
 
 import tensorflow as tf
 
@@ -125,8 +126,10 @@ class Tap:
     per_example: Callable[[Sequence[tf.Tensor]], PerExample]
 
 
+# What a rule is given to have a tensor watched.
+Watch: TypeAlias = Callable[[tf.Tensor], None]
 # (layer, inputs, watch) -> Tap, or None where the rule does not know this configuration.
-Rule = Callable[[tf.keras.layers.Layer, tf.Tensor, Callable[[tf.Tensor], None]], Tap | None]
+Rule: TypeAlias = Callable[[tf.keras.layers.Layer, tf.Tensor, Watch], Tap | None]
 
 
 def flat(values: tf.Tensor) -> tf.Tensor:
