@@ -37,7 +37,7 @@ def main() -> None:
     """Audits as the flags say, prints the verdict, and says by the exit status if it is bad."""
     run, is_broken = audit.run(program.config_from_flags(audit.AuditConfig))
     text = audit.as_text(run)
-    runs.print_safely(runs.format_summary(run.summary, run.files(), text))
+    runs.print_safely(runs.format_summary(run.final_summary, run.files(), text))
     if is_broken:
         sys.exit(BROKEN)
 

@@ -90,7 +90,7 @@ def _run(row, seed, folder):
     flags_of_row = [f"--flagfile={row.preset}", f"--seed={seed}"]
     title = f"{row.paper}/{row.name} with seed {seed}"
     run = child.run(row.program, flags_of_row, output, log, title)
-    summary = run.summary
+    summary = run.final_summary
     if row.audit:
         summary |= child.audited(run, row.audit, seed, title)
     values = ", ".join(f"{check.metric} {summary.get(check.metric)}" for check in row.checks)

@@ -71,8 +71,8 @@ def finish(run: runs.RunDirectory, data_dir: str | None) -> None:
     if _PROTOCOL.value is not None:
         _evaluate(run, data_dir)
     text = (run.path / "privacy.txt").read_text()
-    runs.print_safely(runs.format_summary(run.summary, run.files(), text))
-    program.leave_if_results_disagree(run.summary)
+    runs.print_safely(runs.format_summary(run.final_summary, run.files(), text))
+    program.leave_if_results_disagree(run.final_summary)
 
 
 def _evaluate(run, data_dir):
@@ -90,5 +90,5 @@ def _evaluate(run, data_dir):
             output_dir=str(folder),
         )
     )
-    results = {name: evaluation.summary.get(name) for name in _KEYS}
-    run.write_summary(run.summary | {k: v for k, v in results.items() if v is not None})
+    results = {name: evaluation.final_summary.get(name) for name in _KEYS}
+    run.write_summary(run.final_summary | {k: v for k, v in results.items() if v is not None})

@@ -21,8 +21,8 @@ from tfpriv.secure import InferenceConfig
 def main() -> None:
     """Evaluates as the flags say and prints the summary."""
     run = secure.infer(program.config_from_flags(InferenceConfig))
-    runs.print_safely(runs.format_summary(run.summary, run.files()))
-    program.leave_if_results_disagree(run.summary)
+    runs.print_safely(runs.format_summary(run.final_summary, run.files()))
+    program.leave_if_results_disagree(run.final_summary)
 
 
 program.define_flags(InferenceConfig)

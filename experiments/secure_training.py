@@ -22,10 +22,10 @@ def main() -> None:
     """Trains as the flags say and prints the summary."""
     run = secure.train(program.config_from_flags(SecureTrainingConfig))
     private = run.path / "privacy.txt"
-    text = f"Revealed: {run.summary['revealed']}.\n"
+    text = f"Revealed: {run.final_summary['revealed']}.\n"
     text += private.read_text() if private.exists() else ""
-    runs.print_safely(runs.format_summary(run.summary, run.files(), text))
-    program.leave_if_results_disagree(run.summary)
+    runs.print_safely(runs.format_summary(run.final_summary, run.files(), text))
+    program.leave_if_results_disagree(run.final_summary)
 
 
 program.define_flags(SecureTrainingConfig)

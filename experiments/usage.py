@@ -57,7 +57,7 @@ def define_help() -> None:
 def of_main() -> str:
     """Returns what --help prints: the program's docstring, and its flags by group."""
     width = min(shutil.get_terminal_size().columns, 100)
-    groups = {}
+    groups: dict[str, list[flags.Flag]] = {}
     for flag in flags.FLAGS.get_key_flags_for_module(sys.argv[0]):
         group = _settings[flag.name].group if flag.name in _settings else _OTHERS
         groups.setdefault(group, []).append(flag)

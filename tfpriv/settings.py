@@ -10,6 +10,7 @@ import re
 import types
 import typing
 from collections.abc import Callable, Iterator
+from typing import Any, ClassVar, Protocol, TypeVar
 
 from tfpriv import user_code
 from tfpriv.errors import UserError
@@ -19,6 +20,52 @@ OWN = "your own"
 
 # What a flag can have; in Python a field may have more.
 _KINDS = (str, int, float, bool)
+
+
+class Config(Protocol):
+    """A dataclass whose fields are settings."""
+
+    __dataclass_fields__: ClassVar[dict[str, Any]]
+
+
+class SampledConfig(Config, Protocol):
+    """The config of a run in which who takes part may be a secret."""
+
+    @property
+    def claims_privacy(self) -> bool:
+        """Whether it is one."""
+
+    @property
+    def insecure_sampling_seed(self) -> int | None:
+        """The number that decides about it; None for a key."""
+
+
+class BandedConfig(Config, Protocol):
+    """The config of a run whose mechanism may be banded."""
+
+    @property
+    def bands(self) -> int | None:
+        """The number of bands."""
+
+    @property
+    def separation(self) -> int | None:
+        """The least number of steps from one of a member's to its next."""
+
+    @property
+    def mechanism(self) -> str | Callable | None:
+        """The mechanism's name."""
+
+    @property
+    def factorization(self) -> str | None:
+        """What the noise is correlated by."""
+
+    @property
+    def noise_multiplier(self) -> float | None:
+        """The noise multiplier; None if a target decides about it."""
+
+
+_Config = TypeVar("_Config", bound=Config)
+_Class = TypeVar("_Class", bound=type)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -100,13 +147,13 @@ class Setting:
         return f"{text} [{taken}]" if taken else text
 
 
-def group(name: str) -> Callable:
+def group(name: str) -> Callable[..., Any]:
     """Returns a function that makes fields of a heading of the help.
 
     Its arguments are the default and the text, and by keyword what `Setting` has besides.
     """
 
-    def make(default, text, **more):
+    def make(default: Any, text: str, **more: object) -> Any:
         return dataclasses.field(
             default=default, metadata={"setting": {"group": name, "text": text, **more}}
         )
@@ -114,7 +161,7 @@ def group(name: str) -> Callable:
     return make
 
 
-def of(config: type | object) -> Iterator[Setting]:
+def of(config: type[Config] | Config) -> Iterator[Setting]:
     """Yields the settings of a config, or of its class, in the order of its fields."""
     cls = config if isinstance(config, type) else type(config)
     kinds = typing.get_type_hints(cls)
@@ -126,7 +173,7 @@ def of(config: type | object) -> Iterator[Setting]:
         yield Setting(name=field.name, kind=kind, default=field.default, **more)
 
 
-def documented(cls: type) -> type:
+def documented(cls: _Class) -> _Class:
     """Adds what the settings say to the docstring of a config class."""
     lines = []
     for setting in of(cls):
@@ -134,11 +181,12 @@ def documented(cls: type) -> type:
         # In backticks a page of HTML shows <date>.
         text = re.sub(r"[\w/-]*(?:<\w+>[\w/-]*)+", r"`\g<0>`", setting.help)
         lines.append(f"        {setting.name}: {text}{choices}")
-    cls.__doc__ = f"{cls.__doc__.rstrip()}\n\n    Attributes:\n" + "\n".join(lines) + "\n    "
+    text = (cls.__doc__ or "").rstrip()
+    cls.__doc__ = f"{text}\n\n    Attributes:\n" + "\n".join(lines) + "\n    "
     return cls
 
 
-def with_names(config, **named: Callable):
+def with_names(config: _Config, **named: Callable[[Any], str]) -> _Config:
     """Returns a config in which objects that were given in Python are replaced by their names.
 
     Args:
@@ -154,7 +202,7 @@ def with_names(config, **named: Callable):
     return dataclasses.replace(config, **names)
 
 
-def check_choices(config) -> None:
+def check_choices(config: Config) -> None:
     """Raises UserError if a field, unless None, is not among its choices."""
     for setting in of(config):
         value = getattr(config, setting.name)
@@ -169,14 +217,14 @@ def check_choices(config) -> None:
         )
 
 
-def check_limits(config) -> None:
+def check_limits(config: Config) -> None:
     """Raises UserError if a number, unless None, is not within its limit."""
     for setting in of(config):
         if setting.limit is not None:
             setting.limit.check(setting.name, getattr(config, setting.name))
 
 
-def fill_in(config) -> dict:
+def fill_in(config: Config) -> dict[str, Any]:
     """Returns a config's fields, with what is taken where one has a meaning and was not given.
 
     A setting comes after the one that decides about it.
@@ -203,7 +251,7 @@ def fill_in(config) -> dict:
     return filled
 
 
-def belonging_to(config: object, decider: str, value: str) -> dict[str, object]:
+def belonging_to(config: Config, decider: str, value: str) -> dict[str, object]:
     """Returns by name the settings that have a meaning under one value of `decider` alone."""
     return {
         setting.name: getattr(config, setting.name)
@@ -212,7 +260,7 @@ def belonging_to(config: object, decider: str, value: str) -> dict[str, object]:
     }
 
 
-def check_sampling_seed(config) -> None:
+def check_sampling_seed(config: SampledConfig) -> None:
     """Raises UserError if `insecure_sampling_seed` is given where no draw is a secret."""
     seed = config.insecure_sampling_seed
     if seed is not None and not config.claims_privacy:
@@ -222,7 +270,7 @@ def check_sampling_seed(config) -> None:
         )
 
 
-def check_bands(config) -> None:
+def check_bands(config: BandedConfig) -> None:
     """Refuses a noise multiplier that is given for a banded mechanism without a number of bands."""
     is_open = config.bands is None and config.separation is None
     if config.mechanism != "banded" or config.factorization == "inverse_sqrt":

@@ -11,6 +11,7 @@ import shlex
 import statistics
 import tempfile
 from collections.abc import Sequence
+from typing import Any
 
 from experiments.published import child
 from tfpriv import runs
@@ -24,7 +25,7 @@ _COMMANDS = "commands of "
 
 # A value of the flag that stands for runs without it, drawn at the right end.
 _NONE = "none"
-_STYLES = (
+_STYLES: tuple[dict[str, Any], ...] = (
     {"color": "#0072B2", "linestyle": "-", "marker": "o"},
     {"color": "#D55E00", "linestyle": "--", "marker": "s"},
     {"color": "#009E73", "linestyle": "-.", "marker": "^"},
@@ -34,7 +35,12 @@ _STYLES = (
 )
 # Longer names in a legend stand one below the other.
 _LONGEST_BESIDE_ANOTHER = 36
-_PUBLISHED_STYLES = ({"marker": "x"}, {"marker": "+"}, {"marker": "1"}, {"marker": "2"})
+_PUBLISHED_STYLES: tuple[dict[str, Any], ...] = (
+    {"marker": "x"},
+    {"marker": "+"},
+    {"marker": "1"},
+    {"marker": "2"},
+)
 
 # What the description of a figure holds.
 _TEXTS = ("title", "program", "metric", "ylabel", "flag", "xlabel")
@@ -117,7 +123,7 @@ class Points:
             run = child.run(
                 figure["program"], arguments, folder / stem, folder / f"{stem}.log", title
             )
-            summary = run.summary
+            summary = run.final_summary
             if "audit" in figure:
                 summary |= child.audited(run, figure["audit"], seed, title)
             measured = summary.get(figure["metric"])

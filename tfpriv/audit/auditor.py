@@ -35,6 +35,7 @@ def audit(config: AuditConfig) -> tuple[runs.RunDirectory, bool]:
         UserError: if the run does not allow the attack, or a shadow model cannot be trained.
     """
     tf.get_logger().setLevel("ERROR")
+    assert config.run is not None, "the config is complete"
     target = Target(config.run, config.data_dir, trust_code=config.trust_code)
     started = runs.RunDirectory.start(
         config,

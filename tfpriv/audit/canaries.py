@@ -1,9 +1,13 @@
 """What attackers' scores of canaries prove, whatever a canary is."""
 
+from collections.abc import Mapping
+from typing import Any
+
 import numpy as np
 
 from tfpriv import runs
 from tfpriv.audit import report
+from tfpriv.audit.claims import Claim
 from tfpriv.audit.guesses import guess_canaries
 from tfpriv.audit.report import Finding
 from tfpriv.audit.target import Target
@@ -13,7 +17,14 @@ FEWEST_CANARIES = 20
 
 
 def finding(
-    scores, coins, threat_models, unit, claim, confidence, counted=None, figures=None
+    scores: Mapping[str, np.ndarray],
+    coins: np.ndarray,
+    threat_models: Mapping[str, str],
+    unit: str,
+    claim: Claim | None,
+    confidence: float,
+    counted: str | None = None,
+    figures: Mapping[str, object] | None = None,
 ) -> Finding:
     """Returns what several attackers' scores of canaries prove together.
 
@@ -29,7 +40,9 @@ def finding(
         figures: What else audit.json is to hold.
     """
     each = confidence if counted else 1 - (1 - confidence) / len(scores)
-    results, curves, summary = {}, {}, {"canaries": len(coins)}
+    results: dict[str, dict[str, Any]] = {}
+    curves: dict[str, tuple[np.ndarray, np.ndarray]] = {}
+    summary: dict[str, float] = {"canaries": len(coins)}
     for name, values in scores.items():
         guessed = guess_canaries(values, coins, claim, each)
         curves[name] = (values[coins], values[~coins])

@@ -97,11 +97,11 @@ def attack(target: Target, config: AuditConfig) -> Finding:
             "estimates": estimates,
         },
     )
-    values = {
+    estimated = {
         f"{name}_epsilon_estimate": found["epsilon_estimate"] and found["epsilon_estimate"]["value"]
         for name, found in estimates.items()
     }
-    return dataclasses.replace(finding, summary={**finding.summary, **values})
+    return dataclasses.replace(finding, summary={**finding.summary, **estimated})
 
 
 def cosines(target: Target, count: int) -> tuple[dict[str, np.ndarray], int]:
@@ -109,9 +109,9 @@ def cosines(target: Target, count: int) -> tuple[dict[str, np.ndarray], int]:
 
     The server subtracts updates, so what counts is how the weights have fallen.
     """
-    first = last = None
-    for weights in runs.trajectory.models(target.run):
-        first = weights if first is None else first
+    every = runs.trajectory.models(target.run)
+    first = last = next(every)
+    for weights in every:
         last = weights
     shapes = [w.shape for w in first]
     dimension = sum(w.size for w in first)

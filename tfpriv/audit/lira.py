@@ -39,6 +39,7 @@ def attack(target: Target, config: AuditConfig, run: RunDirectory) -> Finding:
         raise UserError(
             "--attack=lira needs classes, and this run is a regression; use membership."
         )
+    assert config.max_examples and config.shadow_models and config.lira_variant, "it is complete"
     members, others, background = target.split(config.max_examples, config.seed)
     pool = Examples(
         features=np.concatenate([members.features, others.features]),
@@ -59,7 +60,8 @@ def attack(target: Target, config: AuditConfig, run: RunDirectory) -> Finding:
     scored["threshold"] = -target.losses(pool)
     n = len(members)
     curves = {name: (scores[:n], scores[n:]) for name, scores in scored.items()}
-    results, summary = [], {"shadow_models": config.shadow_models, "members": n}
+    results: list[dict[str, object]] = []
+    summary: dict[str, float] = {"shadow_models": config.shadow_models, "members": n}
     for name, (inside, outside) in curves.items():
         measured = report.rates(inside, outside, config.confidence)
         results.append({"attack": name, "slice": "all", **measured})

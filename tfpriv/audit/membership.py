@@ -27,6 +27,7 @@ def attack(target: Target, config: AuditConfig) -> Finding:
     and losses, by two-fold cross-validation over the examples (Shokri et al. 2017 without shadow
     models). Slices are by class and by whether the model is right; the forest takes the whole only.
     """
+    assert config.max_examples, "the config is complete"
     members, others, _ = target.split(config.max_examples, config.seed, FEWEST_FOR_MEMBERSHIP)
     data = _input(target, members, others)
     # TensorFlow Privacy's attackers draw from numpy's global generator.
@@ -36,18 +37,20 @@ def attack(target: Target, config: AuditConfig) -> Finding:
         found = _run_all(target, data)
     finally:
         np.random.set_state(before)
-    figures, curves, summary = [], {}, {}
+    figures: list[dict[str, object]] = []
+    curves: dict[str, tuple[np.ndarray, np.ndarray]] = {}
+    summary: dict[str, float] = {}
     for one in found:
-        scores = [
+        inside, outside = (
             np.asarray(part, np.float64).reshape(-1)
             for part in (one.membership_scores_train, one.membership_scores_test)
-        ]
-        measured = report.rates(*scores, config.confidence)
+        )
+        measured = report.rates(inside, outside, config.confidence)
         name = str(one.attack_type).lower().replace("_attack", "").replace("_", " ")
         where = "all" if one.slice_spec.entire_dataset else str(one.slice_spec).lower()
         figures.append({"attack": name, "slice": where, **measured})
         if where == "all":
-            curves[name] = tuple(scores)
+            curves[name] = (inside, outside)
             summary |= report.flat(name.replace(" ", "_"), measured)
     return Finding(
         threat_model=THREAT_MODEL,

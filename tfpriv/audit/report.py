@@ -2,7 +2,9 @@
 
 import dataclasses
 import math
+import os
 from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 
@@ -25,7 +27,7 @@ _DRAW = (
     "draw left out, which of the two took part is a fair coin, and the attack guessed {correct} of "
     "{guesses} such coins right, each of which replaces an example {theorem}"
 )
-_LINES = (
+_LINES: tuple[dict[str, Any], ...] = (
     {"color": "#0072B2", "linestyle": "-"},
     {"color": "#D55E00", "linestyle": "--"},
     {"color": "#009E73", "linestyle": "-."},
@@ -244,7 +246,7 @@ def flat(name: str, figures: Mapping) -> dict[str, float]:
     }
 
 
-def draw_roc(path, curves: Mapping[str, tuple[np.ndarray, np.ndarray]]) -> None:
+def draw_roc(path: str | os.PathLike, curves: Mapping[str, tuple[np.ndarray, np.ndarray]]) -> None:
     """Draws ROC curves with both axes logarithmic, beside the line of chance.
 
     Args:

@@ -1,12 +1,13 @@
 """Exposure of planted sequences in a text model (Carlini et al. 2019, arXiv 1802.08232)."""
 
 import math
+import os
 from collections.abc import Mapping
 
 import numpy as np
 from scipy import special
 
-from tfpriv import datasets, runs
+from tfpriv import datasets, models, runs
 from tfpriv.audit import report, statistics
 from tfpriv.audit.config import AuditConfig
 from tfpriv.audit.report import Finding
@@ -66,7 +67,9 @@ def planted(target: Target) -> Secrets:
     return secrets
 
 
-def log_perplexities(outputs, labels, start, objective) -> np.ndarray:
+def log_perplexities(
+    outputs: np.ndarray, labels: np.ndarray, start: int, objective: models.Objective
+) -> np.ndarray:
     """Returns minus the log2 of the probability of each random part after its prefix, [n] float64.
 
     Args:
@@ -102,7 +105,9 @@ def finding(
     fitted = exposures.compute_exposure_extrapolation(secrets, references)
     count = len(references)
     least, largest = math.log2(count / (count + 1)), math.log2(count)
-    results, curves, summary = [], {}, {}
+    results: list[dict[str, object]] = []
+    curves: dict[str, tuple[np.ndarray, np.ndarray]] = {}
+    summary: dict[str, float] = {}
     for times, bits in secrets.items():
         exposed = np.sort(ranked[times])
         # A fitted distribution's tail may say more than there are sequences.
@@ -147,7 +152,7 @@ def finding(
     )
 
 
-def draw_exposures(path, figures: Mapping) -> None:
+def draw_exposures(path: str | os.PathLike, figures: Mapping) -> None:
     """Draws each secret's exposure, and the medians in their intervals, by repetitions.
 
     Args:

@@ -117,7 +117,10 @@ def advantage(
 
 
 def true_positive_rate(
-    members: np.ndarray, non_members: np.ndarray, false_positive_rate: float, confidence=CONFIDENCE
+    members: np.ndarray,
+    non_members: np.ndarray,
+    false_positive_rate: float,
+    confidence: float = CONFIDENCE,
 ) -> Estimate:
     """Returns the fraction of members above the threshold that so few non-members are above.
 

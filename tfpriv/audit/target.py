@@ -81,15 +81,21 @@ class Target:
         self.dataset = datasets.with_features(dataset, features, folder)
 
     @property
+    def _privacy(self):
+        found = self.run.privacy
+        assert found is not None, "a sealed run has a privacy statement"
+        return found
+
+    @property
     def epsilon(self) -> float | None:
         """The epsilon that the run accounts for; None if it claims no privacy."""
-        return self.run.privacy["epsilon"]
+        return self._privacy["epsilon"]
 
     @property
     def delta(self) -> float:
         """The delta of the claim; 0 without one."""
         # A run that clips without noise names a delta and claims nothing.
-        return 0.0 if self.epsilon is None else self.run.privacy.get("delta") or 0.0
+        return 0.0 if self.epsilon is None else self._privacy.get("delta") or 0.0
 
     @functools.cached_property
     def claim(self) -> Claim | None:
@@ -99,7 +105,7 @@ class Target:
             UserError: if its statement cannot be read.
         """
         try:
-            return Claim.of(self.run.privacy)
+            return Claim.of(self._privacy)
         except ValueError as error:
             raise UserError(
                 f"the privacy statement of {self.run.path} is damaged: {error}"

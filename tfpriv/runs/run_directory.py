@@ -7,9 +7,9 @@ import itertools
 import os
 import pathlib
 from collections.abc import Collection, Mapping
-from typing import TYPE_CHECKING, Any, ClassVar, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
-from tfpriv import files
+from tfpriv import files, settings
 from tfpriv.errors import UserError
 from tfpriv.runs import config as config_file
 from tfpriv.runs import json_files, lock, metrics, provenance
@@ -32,10 +32,8 @@ _SHOWN = (
 )
 
 
-class Config(Protocol):
+class Config(settings.Config, Protocol):
     """A dataclass of a program's flags, of which `RunDirectory.start` reads some."""
-
-    __dataclass_fields__: ClassVar[dict[str, Any]]
 
     @property
     def output_dir(self) -> str | None:
@@ -323,6 +321,13 @@ class RunDirectory:
     def summary(self) -> dict | None:
         """What summary.json holds; None before it is written."""
         return _read_or_none(self.path / "summary.json")
+
+    @property
+    def final_summary(self) -> dict:
+        """What summary.json holds, of a run that has ended."""
+        found = self.summary
+        assert found is not None, "the run has not ended"
+        return found
 
     def files(self) -> list[pathlib.Path]:
         """Returns what the run has written, sorted; checkpoints and runs within it as folders."""
