@@ -6,8 +6,9 @@ import os
 import pathlib
 import statistics
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from itertools import compress
+from typing import Any
 
 import numpy as np
 import tensorflow as tf
@@ -22,6 +23,7 @@ from tfpriv.secure.parties.connection import LOCAL, connected
 from tfpriv.secure.parties.parties import Parties
 from tfpriv.secure.protocols import fixed_point, running
 from tfpriv.secure.protocols.fixed_point import Fixed
+from tfpriv.secure.protocols.protocol import Protocol
 
 PROGRAM = "secure_inference"
 _DEFAULT_EXAMPLES = 1000
@@ -59,7 +61,7 @@ class SecureModel:
         self,
         net: network.Network,
         bounds: Sequence[float],
-        protocol,
+        protocol: Protocol,
         parties: Parties,
         batch_size: int,
         *,
@@ -86,7 +88,7 @@ class SecureModel:
         self._parties = parties
         self.batch_size = batch_size
         self._checked = [stage.can_grow and check_overflow for stage in net.stages]
-        self._weights = [
+        self._weights: list[list[Any]] = [
             [
                 self._share(w, bits)
                 for w, bits in zip(stage.weights, _weight_bits(grid), strict=True)
@@ -97,7 +99,7 @@ class SecureModel:
         ]
         specification = tf.TensorSpec([batch_size, *net.input_shape], tf.float64)
         self._predict = _traced(self._compute, specification, self._weights)
-        self.traffic = None
+        self.traffic: communication.Traffic | None = None
         if parties.separate:
             self.traffic = communication.measure(self._predict.graph, parties)
 
@@ -128,7 +130,7 @@ class SecureModel:
                 )
         return outputs.numpy()[: len(examples)]
 
-    def stage_by_stage(self, examples: np.ndarray, *, reveal: bool):
+    def stage_by_stage(self, examples: np.ndarray, *, reveal: bool) -> Iterator[StageResult]:
         """Computes at most a batch, each stage by itself.
 
         Args:
@@ -144,7 +146,7 @@ class SecureModel:
             self.network.stages, self.grids, self._weights, strict=True
         ):
             function = _traced(functools.partial(self._stage, stage, grid), x, weights)
-            times = []
+            times: list[float] = []
             while len(times) < 4 and sum(times) < 2:
                 start = time.perf_counter()
                 y = function(x, weights)
@@ -231,8 +233,9 @@ def evaluate(config: InferenceConfig) -> runs.RunDirectory:
     start = time.perf_counter()
     # First, as real parties cannot be connected once TensorFlow holds tensors.
     with connected(config.players, trusted_network=config.trusted_network) as parties:
+        assert config.model is not None, "`check` refused it"
         model, trained_on = load_model(config.model)
-        named = config.dataset or trained_on.get("dataset")
+        named = config.dataset or trained_on["dataset"]
         if config.dataset is None and user_code.is_user_code(named):
             where = f"config.json of {config.model}"
             user_code.allow(named, is_trusted=config.trust_code, where=where)
@@ -241,8 +244,8 @@ def evaluate(config: InferenceConfig) -> runs.RunDirectory:
             config.data_dir,
             scaling=config.scaling or trained_on.get("scaling") or datasets.scaling.STANDARDIZED,
         )
-        features = datasets.features.read_by_model(trained_on)
-        dataset = datasets.with_features(dataset, features, config.data_dir)
+        read = datasets.features.read_by_model(trained_on)
+        dataset = datasets.with_features(dataset, read, config.data_dir)
         features, labels = _examples(dataset, config.num_examples)
         net = network.from_keras(model, softmax=config.softmax)
         if net.input_shape != features.shape[1:]:
@@ -320,18 +323,18 @@ def load_model(path: str | os.PathLike) -> tuple[tf.keras.Model, dict]:
     Raises:
         UserError: There is no model, or it cannot be loaded.
     """
-    path = pathlib.Path(os.path.expanduser(path))
-    trained_on = {}
-    if path.is_dir() and (path / "config.json").exists():
-        directory = runs.RunDirectory.open(path)
+    file = pathlib.Path(os.path.expanduser(path))
+    trained_on: dict[str, Any] = {}
+    if file.is_dir() and (file / "config.json").exists():
+        directory = runs.RunDirectory.open(file)
         trained_on = directory.config["flags"]
-        path = directory.model_path
-    if not path.exists():
+        file = directory.model_path
+    if not file.exists():
         raise UserError(
-            f"{path} does not exist; give --model the directory of a run that has ended, or a "
+            f"{file} does not exist; give --model the directory of a run that has ended, or a "
             ".keras file."
         )
-    return models.load(path), trained_on
+    return models.load(file), trained_on
 
 
 def _examples(dataset, count):

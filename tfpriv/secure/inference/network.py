@@ -79,7 +79,7 @@ def from_keras(model: tf.keras.Model, *, softmax: str = "reveal") -> Network:
             f"the model takes examples of shape {input_shape}, and shares need a known shape; give "
             "the first layer an input_shape without None."
         )
-    row = []
+    row: list[Stage] = []
     for layer in layers:
         row += stages.of_layer(layer)
     row = _pool_before_activation(_fold_normalization(row))
@@ -92,10 +92,10 @@ def from_keras(model: tf.keras.Model, *, softmax: str = "reveal") -> Network:
 
 
 def _fold_normalization(row: Sequence[Stage]) -> list[Stage]:
-    folded = []
+    folded: list[Stage] = []
     for stage in row:
         if isinstance(stage, Normalization) and folded and isinstance(folded[-1], Linear):
-            folded[-1] = folded[-1].with_normalization(*stage.weights)
+            folded[-1] = folded[-1].with_normalization(stage.factors, stage.summands)
         else:
             folded.append(stage)
     return folded

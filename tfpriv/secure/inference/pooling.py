@@ -1,8 +1,12 @@
 """Pooling on shares: the largest value or the mean of each window of an image."""
 
 import dataclasses
+from collections.abc import Iterable
 
 import numpy as np
+
+from tfpriv.secure.protocols.engine import PrivateTensor
+from tfpriv.secure.protocols.protocol import Protocol
 
 
 @dataclasses.dataclass(frozen=True)
@@ -16,28 +20,30 @@ class Windows:
     before: int
 
     @classmethod
-    def of(cls, side, size, stride, padding):
+    def of(cls, side: int, size: int, stride: int, padding: str) -> "Windows":
         if padding == "valid":
             return cls(side, size, stride, (side - size) // stride + 1, 0)
         count = -(-side // stride)
         return cls(side, size, stride, count, max((count - 1) * stride + size - side, 0) // 2)
 
     @property
-    def after(self):
+    def after(self) -> int:
         """How far the last window reaches beyond the side."""
         return max((self.count - 1) * self.stride + self.size - self.side - self.before, 0)
 
-    def slices(self):
+    def slices(self) -> list[slice]:
         starts = [i * self.stride - self.before for i in range(self.count)]
         return [slice(max(start, 0), min(start + self.size, self.side)) for start in starts]
 
-    def members(self):
+    def members(self) -> list[slice]:
         """For each place in a window, the slice of the padded side that it has in all windows."""
         end = (self.count - 1) * self.stride + 1
         return [slice(i, i + end, self.stride) for i in range(self.size)]
 
 
-def max_pool(protocol, x, rows, columns):
+def max_pool(
+    protocol: Protocol, x: PrivateTensor, rows: Windows, columns: Windows
+) -> PrivateTensor:
     """Returns the largest value in each window, by comparing halves of the windows' members.
 
     What lies beyond the image's sides is a copy of the sides, which changes no maximum.
@@ -53,7 +59,9 @@ def max_pool(protocol, x, rows, columns):
     return members[0]
 
 
-def sums_of_windows(protocol, x, rows, columns):
+def sums_of_windows(
+    protocol: Protocol, x: PrivateTensor, rows: Windows, columns: Windows
+) -> PrivateTensor:
     """Returns the sum of each window; what lies beyond the image's sides adds nothing."""
     x = _extend(protocol, x, 1, rows, with_zeros=True)
     x = _extend(protocol, x, 2, columns, with_zeros=True)
@@ -64,9 +72,10 @@ def sums_of_windows(protocol, x, rows, columns):
     return total
 
 
-def window_sizes(rows, columns) -> np.ndarray:
+def window_sizes(rows: Windows, columns: Windows) -> np.ndarray:
     """Returns how many members lie within the image's sides, for each window, [rows, columns]."""
-    return np.outer(*([s.stop - s.start for s in side.slices()] for side in (rows, columns)))
+    high, wide = ([s.stop - s.start for s in side.slices()] for side in (rows, columns))
+    return np.outer(high, wide)
 
 
 def _extend(protocol, x, axis, windows, with_zeros=False):
@@ -93,6 +102,6 @@ def _unstack(x, count):
     return [x[i * size : (i + 1) * size] for i in range(count)]
 
 
-def static(shape) -> list[int]:
+def static(shape: Iterable[int]) -> list[int]:
     """Returns a shape whose sizes are all known as numbers."""
     return [int(size) for size in shape]

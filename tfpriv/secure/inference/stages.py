@@ -7,6 +7,8 @@ grids that `tfpriv.secure.inference.grids` chooses.
 import dataclasses
 import functools
 import math
+from collections.abc import Callable, Sequence
+from typing import ClassVar
 
 import numpy as np
 import tensorflow as tf
@@ -17,6 +19,7 @@ from tfpriv.secure.inference.pooling import Windows, max_pool, sums_of_windows, 
 from tfpriv.secure.keras_layers import kind_of, refuse, refuse_channels_first
 from tfpriv.secure.protocols import fixed_point, smooth
 from tfpriv.secure.protocols.fixed_point import FACTOR_BITS, Fixed
+from tfpriv.secure.protocols.protocol import Protocol
 
 LAYERS = (
     "Dense, Conv2D, DepthwiseConv2D, MaxPooling2D, AveragePooling2D, GlobalMaxPooling2D, "
@@ -35,10 +38,13 @@ class Stage:
 
     name: str
 
-    # What the owner of the model shares, as float64 arrays.
-    weights = ()
     # Whether what it gives can be larger than its bound although what it reads is not.
-    can_grow = False
+    can_grow: ClassVar[bool] = False
+
+    @property
+    def weights(self) -> tuple[np.ndarray, ...]:
+        """What the owner of the model shares, float64."""
+        return ()
 
     @property
     def kind(self) -> str:
@@ -49,7 +55,7 @@ class Stage:
         """Returns in plaintext what the stage gives, float64 of shape [n, ...]."""
         raise NotImplementedError
 
-    def compute(self, protocol, x: Fixed, weights: list[Fixed], grid: Grid) -> Fixed:
+    def compute(self, protocol: Protocol, x: Fixed, weights: Sequence[Fixed], grid: Grid) -> Fixed:
         """Returns on shares what the stage gives.
 
         Args:
@@ -129,10 +135,10 @@ class _Weighted(Stage):
     factors: np.ndarray
     summands: np.ndarray
 
-    can_grow = True
+    can_grow: ClassVar[bool] = True
 
     @property
-    def weights(self):
+    def weights(self) -> tuple[np.ndarray, ...]:
         return (self.factors, self.summands)
 
     @property
@@ -150,7 +156,7 @@ class _Weighted(Stage):
         """Of how many products the longest sum is made."""
         return int(np.count_nonzero(self._columns, axis=0).max())
 
-    def largest(self, bound):
+    def largest(self, bound: float) -> float:
         return float((self._gains * bound + np.abs(self.summands)).max())
 
     @functools.cached_property
@@ -161,17 +167,17 @@ class _Weighted(Stage):
         """The bits of both grids together."""
         return room_for(max(self.largest(bound), bound * 2.0**self._size))
 
-    def bits_to_read(self, bound, wanted):
+    def bits_to_read(self, bound: float, wanted: int) -> int:
         size = log2(bound)
         return min((self._room(bound) - size + self._size) // 2, MOST_BITS - size)
 
-    def bits_of_weights(self, bound, bits):
+    def bits_of_weights(self, bound: float, bits: int) -> int:
         return min(self._room(bound) - bits, MOST_BITS - self._size)
 
-    def bits_to_give(self, bound, bits, wanted):
+    def bits_to_give(self, bound: float, bits: int, wanted: int) -> int:
         return wanted
 
-    def error(self, error, grid):
+    def error(self, error: float, grid: Grid) -> float:
         half = 2.0 ** -(grid.weights + 1)
         rounded = half * (self._count * (grid.reads + error) + 2.0**-grid.bits_read)
         return float(self._gains.max()) * error + rounded + 2.0**-grid.bits_given
@@ -201,10 +207,10 @@ class Linear(_Weighted):
 class Dense(Linear):
     """y = x W + b, over the last axis."""
 
-    def plain(self, x):
+    def plain(self, x: np.ndarray) -> np.ndarray:
         return x @ self.factors + self.summands
 
-    def compute(self, protocol, x, weights, grid):
+    def compute(self, protocol: Protocol, x: Fixed, weights: Sequence[Fixed], grid: Grid) -> Fixed:
         rows = x.shape
         flat = x.shares
         if len(rows) > 2:
@@ -223,12 +229,12 @@ class Convolution(Linear):
     strides: tuple[int, int]
     padding: str
 
-    def plain(self, x):
+    def plain(self, x: np.ndarray) -> np.ndarray:
         return tf.nn.conv2d(x, self.factors, [1, *self.strides, 1], self.padding).numpy() + (
             self.summands
         )
 
-    def compute(self, protocol, x, weights, grid):
+    def compute(self, protocol: Protocol, x: Fixed, weights: Sequence[Fixed], grid: Grid) -> Fixed:
         y = protocol.conv2d_channels_last(x.shares, weights[0].shares, self.strides, self.padding)
         return self._finished(protocol, y, x, weights, grid)
 
@@ -241,10 +247,10 @@ class Normalization(_Weighted):
     def _columns(self):
         return self.factors[np.newaxis]
 
-    def plain(self, x):
+    def plain(self, x: np.ndarray) -> np.ndarray:
         return x * self.factors + self.summands
 
-    def compute(self, protocol, x, weights, grid):
+    def compute(self, protocol: Protocol, x: Fixed, weights: Sequence[Fixed], grid: Grid) -> Fixed:
         like = x.shares - x.shares
         y = protocol.mul(x.shares, weights[0].shares + like)
         return self._finished(protocol, y, x, weights, grid)
@@ -314,10 +320,10 @@ def _batch_normalization(layer):
 class ReLU(Stage):
     """max(x, 0)."""
 
-    def plain(self, x):
+    def plain(self, x: np.ndarray) -> np.ndarray:
         return np.maximum(x, 0)
 
-    def compute(self, protocol, x, weights, grid):
+    def compute(self, protocol: Protocol, x: Fixed, weights: Sequence[Fixed], grid: Grid) -> Fixed:
         return x.with_shares(protocol.relu(x.shares))
 
 
@@ -328,28 +334,28 @@ class Smooth(Stage):
     function: str
 
     @property
-    def kind(self):
+    def kind(self) -> str:
         return self.function
 
-    def plain(self, x):
+    def plain(self, x: np.ndarray) -> np.ndarray:
         return smooth.plain(self.function, x)
 
-    def compute(self, protocol, x, weights, grid):
+    def compute(self, protocol: Protocol, x: Fixed, weights: Sequence[Fixed], grid: Grid) -> Fixed:
         return smooth.evaluate(protocol, self.function, x, grid.bits_given, grid.reads)
 
-    def largest(self, bound):
+    def largest(self, bound: float) -> float:
         ends = smooth.plain(self.function, np.array([-bound, 0.0, bound]))
         return float(np.abs(ends).max()) + smooth.largest_error(self.function, bound)
 
-    def bits_to_read(self, bound, wanted):
+    def bits_to_read(self, bound: float, wanted: int) -> int:
         room = room_for(bound) - smooth.room(self.function)
         return min(smooth.argument_bits(bound), room)
 
-    def bits_to_give(self, bound, bits, wanted):
+    def bits_to_give(self, bound: float, bits: int, wanted: int) -> int:
         # What it gives can be far smaller than what it reads, which is moved to the same grid.
         return min(wanted, MOST_BITS - log2(bound), room_for(bound), bits + fixed_point.RING_BITS)
 
-    def error(self, error, grid):
+    def error(self, error: float, grid: Grid) -> float:
         own = smooth.largest_error(self.function, grid.reads)
         if smooth.room(self.function):
             own += grid.reads * 2.0**-FACTOR_BITS
@@ -360,25 +366,25 @@ class Smooth(Stage):
 class Exponential(Stage):
     """exp(x), as 2^k exp(x - k ln 2), where 2^k is the bound of what it gives."""
 
-    def plain(self, x):
+    def plain(self, x: np.ndarray) -> np.ndarray:
         return np.exp(x)
 
-    def compute(self, protocol, x, weights, grid):
+    def compute(self, protocol: Protocol, x: Fixed, weights: Sequence[Fixed], grid: Grid) -> Fixed:
         power = log2(grid.gives)
         x = x.with_shares(x.shares - fixed_point.constant(protocol, power * math.log(2), x))
         y = smooth.exponential(protocol, x, 1, MOST_BITS - 2)
         return fixed_point.on_grid(protocol, Fixed(y.shares, y.bits - power), grid.bits_given)
 
-    def largest(self, bound):
+    def largest(self, bound: float) -> float:
         return math.exp(min(bound, 40.0))
 
-    def bits_to_read(self, bound, wanted):
+    def bits_to_read(self, bound: float, wanted: int) -> int:
         return min(smooth.ARGUMENT_BITS, room_for(bound) - 1)
 
-    def bits_to_give(self, bound, bits, wanted):
+    def bits_to_give(self, bound: float, bits: int, wanted: int) -> int:
         return min(wanted, MOST_BITS - 2 - log2(bound))
 
-    def error(self, error, grid):
+    def error(self, error: float, grid: Grid) -> float:
         return grid.gives * (error + 2 * smooth.largest_error("exp")) + 2.0**-grid.bits_given
 
 
@@ -386,22 +392,22 @@ class Exponential(Stage):
 class Softmax(Stage):
     """The softmax over the last axis."""
 
-    def plain(self, x):
+    def plain(self, x: np.ndarray) -> np.ndarray:
         return softmax(x)
 
-    def compute(self, protocol, x, weights, grid):
+    def compute(self, protocol: Protocol, x: Fixed, weights: Sequence[Fixed], grid: Grid) -> Fixed:
         return smooth.softmax(protocol, x, grid.bits_given)
 
-    def largest(self, bound):
+    def largest(self, bound: float) -> float:
         return 1.0
 
-    def bits_to_read(self, bound, wanted):
+    def bits_to_read(self, bound: float, wanted: int) -> int:
         return min(smooth.ARGUMENT_BITS, room_for(bound) - 2)
 
-    def bits_to_give(self, bound, bits, wanted):
+    def bits_to_give(self, bound: float, bits: int, wanted: int) -> int:
         return min(wanted, MOST_BITS)
 
-    def error(self, error, grid):
+    def error(self, error: float, grid: Grid) -> float:
         return error + smooth.SOFTMAX_ERROR + 2.0**-grid.bits_given
 
 
@@ -415,16 +421,21 @@ def _activation(layer, function):
     if function is None or function is tf.keras.activations.linear:
         return []
     name = getattr(function, "__name__", str(function))
-    known = {"relu": ReLU, "softmax": Softmax, "exponential": Exponential}
-    known |= dict.fromkeys(smooth.ACTIVATIONS)
+    known: dict[str, type[ReLU | Softmax | Exponential] | None] = {
+        "relu": ReLU,
+        "softmax": Softmax,
+        "exponential": Exponential,
+        **dict.fromkeys(smooth.ACTIVATIONS),
+    }
     if name not in known or function is not getattr(tf.keras.activations, name, None):
         raise UserError(
             f"layer {layer.name} of the model has the activation {name}, which cannot be computed "
             f"on shares; use {', '.join(known)}, or none."
         )
     of_name = f"{layer.name}: {name}"
-    if known[name]:
-        return [known[name](name=of_name)]
+    made = known[name]
+    if made is not None:
+        return [made(name=of_name)]
     return [Smooth(name=of_name, function=name)]
 
 
@@ -475,10 +486,10 @@ class _Pooling(Stage):
 class MaxPooling(_Pooling):
     """The largest value of each window."""
 
-    def plain(self, x):
+    def plain(self, x: np.ndarray) -> np.ndarray:
         return self._plain(x, np.max)
 
-    def compute(self, protocol, x, weights, grid):
+    def compute(self, protocol: Protocol, x: Fixed, weights: Sequence[Fixed], grid: Grid) -> Fixed:
         return x.with_shares(max_pool(protocol, x.shares, self.rows, self.columns))
 
 
@@ -486,19 +497,19 @@ class MaxPooling(_Pooling):
 class AveragePooling(_Pooling):
     """The mean of each window: the sum, times a public number of 20 bits."""
 
-    def plain(self, x):
+    def plain(self, x: np.ndarray) -> np.ndarray:
         return self._plain(x, np.mean)
 
-    def compute(self, protocol, x, weights, grid):
+    def compute(self, protocol: Protocol, x: Fixed, weights: Sequence[Fixed], grid: Grid) -> Fixed:
         sums = x.with_shares(sums_of_windows(protocol, x.shares, self.rows, self.columns))
         factors = 1 / window_sizes(self.rows, self.columns)
         return fixed_point.scale(protocol, sums, factors[..., np.newaxis], grid.bits_given)
 
-    def bits_to_read(self, bound, wanted):
+    def bits_to_read(self, bound: float, wanted: int) -> int:
         members = self.rows.size * self.columns.size
         return min(wanted, room_for(bound * members) - FACTOR_BITS - 1)
 
-    def error(self, error, grid):
+    def error(self, error: float, grid: Grid) -> float:
         return error + grid.reads * 2.0**-FACTOR_BITS + 2.0**-grid.bits_given
 
 
@@ -508,10 +519,10 @@ class Reshape(Stage):
 
     shape: tuple[int, ...]
 
-    def plain(self, x):
+    def plain(self, x: np.ndarray) -> np.ndarray:
         return x.reshape(len(x), *self.shape)
 
-    def compute(self, protocol, x, weights, grid):
+    def compute(self, protocol: Protocol, x: Fixed, weights: Sequence[Fixed], grid: Grid) -> Fixed:
         return x.with_shares(protocol.reshape(x.shares, [x.shape[0], *self.shape]))
 
 
@@ -545,7 +556,7 @@ def _flatten(layer):
     return [Reshape(name=layer.name, shape=(int(np.prod(layer.input_shape[1:])),))]
 
 
-_MAKERS = {
+_MAKERS: dict[str, Callable[[tf.keras.layers.Layer], list[Stage]]] = {
     "Activation": lambda layer: _activation(layer, layer.activation),
     "AveragePooling2D": _pooling_of(AveragePooling),
     "BatchNormalization": _batch_normalization,

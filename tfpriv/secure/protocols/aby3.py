@@ -1,10 +1,13 @@
 """ABY3 (Mohassel and Rindal 2018, https://eprint.iacr.org/2018/403) as tf-encrypted has it, with
 keys that are never used twice and its hot parts as native ops."""
 
+from collections.abc import Callable, Sequence
+from typing import Any
+
 import tensorflow as tf
 
 from tfpriv.secure.protocols import aby3_kernels
-from tfpriv.secure.protocols.engine import aby3_tensors, tfe
+from tfpriv.secure.protocols.engine import PrivateTensor, aby3_tensors, tfe
 from tfpriv.secure.protocols.per_graph import PerGraph
 from tfpriv.secure.protocols.protocol import Protocol
 
@@ -36,7 +39,7 @@ class ABY3(tfe.protocol.ABY3, Protocol):
     b2a_keys_2_ = _of_graph("b2a_keys_2")
     b2a_nonce_ = _of_graph("b2a_nonce")
 
-    def reset(self):
+    def reset(self) -> None:
         """Forgets all keys; each graph draws its own when it first needs them."""
         self._keys = PerGraph()
         self.keys_initialized = True
@@ -48,7 +51,12 @@ class ABY3(tfe.protocol.ABY3, Protocol):
             self.initialize_keys()
         return keys
 
-    def while_loop(self, cond, body, loop_vars):
+    def while_loop(
+        self,
+        cond: Callable[..., tf.Tensor],
+        body: Callable[..., Sequence[Any]],
+        loop_vars: Sequence[Any],
+    ) -> Sequence[Any]:
         """`tf.while_loop` over private, public and plain tensors.
 
         tf-encrypted builds the loop from parts of TensorFlow that are not there any more.
@@ -72,28 +80,30 @@ class ABY3(tfe.protocol.ABY3, Protocol):
         )
         return wrapped(result)
 
-    def is_negative(self, x):
+    def is_negative(self, x: PrivateTensor) -> PrivateTensor:
         """See `Protocol`."""
         return self.b2a_single(self.msb(x))
 
-    def conv2d_channels_last(self, x, kernel, strides, padding):
+    def conv2d_channels_last(
+        self, x: PrivateTensor, kernel: PrivateTensor, strides: Sequence[int], padding: str
+    ) -> PrivateTensor:
         """See `Protocol`."""
         return aby3_kernels.conv2d(self, x, kernel, strides, padding, data_format="NHWC")
 
-    def with_scale(self, x, *, is_scaled):
+    def with_scale(self, x: PrivateTensor, *, is_scaled: bool) -> PrivateTensor:
         """See `Protocol`."""
         return type(x)(self, x.unwrapped, is_scaled, x.share_type)
 
-    def put_together(self, x, player):
+    def put_together(self, x: PrivateTensor, player: tfe.player.Player) -> tf.Tensor:
         """See `Protocol`."""
         return self._reconstruct(x.unwrapped, player, x.share_type)
 
-    def dispatch(self, base_name, *args, container=None, **kwargs):
+    def dispatch(self, base_name: str, *args: Any, container: object = None, **kwargs: Any) -> Any:
         """Finds the function for the kinds of the tensors, a fused one where there is one."""
         kinds = [arg.dispatch_id for arg in args if hasattr(arg, "dispatch_id")]
-        condition, function = aby3_kernels.FUNCTIONS.get(
-            f"_{base_name}_{'_'.join(kinds)}", (None, None)
-        )
-        if condition is not None and condition(*args):
-            return function(self, *args, **kwargs)
+        fused = aby3_kernels.FUNCTIONS.get(f"_{base_name}_{'_'.join(kinds)}")
+        if fused is not None:
+            condition, function = fused
+            if condition(*args):
+                return function(self, *args, **kwargs)
         return super().dispatch(base_name, *args, container=container, **kwargs)

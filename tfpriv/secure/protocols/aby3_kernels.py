@@ -8,10 +8,13 @@ Each function stands for the one of the same name in tf_encrypted.protocol.aby3.
 where its condition holds.
 """
 
+from collections.abc import Callable, Sequence
+from typing import Any
+
 import tensorflow as tf
 
 from tfpriv.secure import native
-from tfpriv.secure.protocols.engine import aby3_tensors, tensors
+from tfpriv.secure.protocols.engine import PrivateTensor, PublicTensor, aby3_tensors, tensors, tfe
 
 ops = native.load()
 
@@ -21,7 +24,7 @@ _RING = tensors.factories[64]
 _BITS = tensors.factories[tf.bool]
 
 # By name of the function: the condition on its tensors, and what to use instead.
-FUNCTIONS = {}
+FUNCTIONS: dict[str, tuple[Callable[..., bool], Callable[..., Any]]] = {}
 
 
 def _instead_of(name, condition):
@@ -103,7 +106,7 @@ def _product(protocol, op, x, y, **attributes):
 
 
 @_instead_of("_mul_private_private", lambda x, y: _in_ring(x, y) and _same_shape(x, y))
-def multiply(protocol, x, y):
+def multiply(protocol: tfe.protocol.ABY3, x: PrivateTensor, y: PrivateTensor) -> PrivateTensor:
     return _product(protocol, ops.shares_mul, x, y)
 
 
@@ -111,12 +114,19 @@ def multiply(protocol, x, y):
     "_matmul_private_private",
     lambda x, y: _in_ring(x, y) and x.shape.rank == 2 and y.shape.rank == 2,
 )
-def matmul(protocol, x, y):
+def matmul(protocol: tfe.protocol.ABY3, x: PrivateTensor, y: PrivateTensor) -> PrivateTensor:
     return _product(protocol, ops.shares_mat_mul, x, y)
 
 
 @_instead_of("_conv2d_private_private", lambda x, w, *_: _in_ring(x, w))
-def conv2d(protocol, x, w, strides, padding, data_format="NCHW"):
+def conv2d(
+    protocol: tfe.protocol.ABY3,
+    x: PrivateTensor,
+    w: PrivateTensor,
+    strides: Sequence[int],
+    padding: str,
+    data_format: str = "NCHW",
+) -> PrivateTensor:
     return _product(
         protocol,
         ops.shares_conv2d,
@@ -129,14 +139,14 @@ def conv2d(protocol, x, w, strides, padding, data_format="NCHW"):
 
 
 @_instead_of("_and_private_private", lambda x, y: _same_shape(x, y) and x.backing_dtype.nbits <= 64)
-def and_(protocol, x, y):
+def and_(protocol: tfe.protocol.ABY3, x: PrivateTensor, y: PrivateTensor) -> PrivateTensor:
     assert x.share_type == y.share_type == _BOOLEAN and x.backing_dtype == y.backing_dtype
     shares = _multiplied(protocol, ops.shares_and, x, y)
     return _shared(protocol, shares, x.is_scaled or y.is_scaled, _BOOLEAN, x.backing_dtype)
 
 
 @_instead_of("_add_public_public", lambda x, y: True)
-def add_public(protocol, x, y):
+def add_public(protocol: tfe.protocol.ABY3, x: PublicTensor, y: PublicTensor) -> PublicTensor:
     """Adds public tensors at each server; tf-encrypted's own does at the caller, and then fails."""
     assert x.is_scaled == y.is_scaled
     sums = []
@@ -147,7 +157,7 @@ def add_public(protocol, x, y):
 
 
 @_instead_of("_msb_private", _in_ring)
-def msb(protocol, x):
+def msb(protocol: tfe.protocol.ABY3, x: PrivateTensor) -> PrivateTensor:
     """Returns the sign of x as a shared bit, in eight rounds."""
     (x0, x1), (_, x2_on_1), (x2_on_2, _) = _values(x)
     keys = [_keys(protocol, server) for server in range(3)]
@@ -196,7 +206,7 @@ def msb(protocol, x):
 
 
 @_instead_of("_b2a_single_private", lambda bits: bits.backing_dtype is _BITS)
-def bits_to_numbers(protocol, bits):
+def bits_to_numbers(protocol: tfe.protocol.ABY3, bits: PrivateTensor) -> PrivateTensor:
     """Returns shared bits as shared numbers 0 and 1, in two rounds."""
     (b0, b1), (_, b2_on_1), (b2_on_2, _) = _values(bits)
     keys = [_keys(protocol, server) for server in range(3)]
@@ -214,7 +224,9 @@ def bits_to_numbers(protocol, bits):
     "_mul_ab_private_private",
     lambda x, bits: _in_ring(x) and bits.backing_dtype is _BITS and _same_shape(x, bits),
 )
-def multiply_by_bits(protocol, x, bits):
+def multiply_by_bits(
+    protocol: tfe.protocol.ABY3, x: PrivateTensor, bits: PrivateTensor
+) -> PrivateTensor:
     return _product(protocol, ops.shares_mul, x, bits_to_numbers(protocol, bits))
 
 
@@ -222,12 +234,16 @@ def multiply_by_bits(protocol, x, bits):
     "_mul_ab_public_private",
     lambda x, bits: x.backing_dtype is _RING and bits.backing_dtype is _BITS,
 )
-def multiply_public_by_bits(protocol, x, bits):
+def multiply_public_by_bits(
+    protocol: tfe.protocol.ABY3, x: PublicTensor, bits: PrivateTensor
+) -> PrivateTensor:
     return protocol.mul(x, bits_to_numbers(protocol, bits))
 
 
 @_instead_of("_truncate_heuristic_private", lambda x, _=None: _in_ring(x))
-def truncate(protocol, x, amount=None):
+def truncate(
+    protocol: tfe.protocol.ABY3, x: PrivateTensor, amount: int | None = None
+) -> PrivateTensor:
     """Divides x, between -2^62 and 2^62, by 2^amount; what is left over rounds at random."""
     if amount is None:
         amount = protocol.fixedpoint_config.precision_fractional
@@ -235,7 +251,9 @@ def truncate(protocol, x, amount=None):
 
 
 @_instead_of("_truncate_msb0_secureq8_private", lambda x, _=None: _in_ring(x))
-def truncate_nonnegative(protocol, x, amount=None):
+def truncate_nonnegative(
+    protocol: tfe.protocol.ABY3, x: PrivateTensor, amount: int | None = None
+) -> PrivateTensor:
     """Divides x, between 0 and 2^63, by 2^amount; what is left over rounds at random."""
     if amount is None:
         amount = protocol.fixedpoint_config.precision_fractional

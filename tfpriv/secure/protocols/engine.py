@@ -9,6 +9,7 @@ import logging
 import sys
 import warnings
 from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 import tensorflow as tf
@@ -76,23 +77,34 @@ def _bring_up():
     finally:
         logger.setLevel(level)
     folder = "tf_encrypted.operations"
-    sys.modules[f"{folder}.secure_random.secure_random"].secure_random_module = ops
-    sys.modules[f"{folder}.aux.aux"].aux_module = ops
-    sys.modules[f"{folder}.aux"].aux_module = ops  # a copy, which its tests look at
-    sys.modules[f"{folder}.tf_i128.tf_i128"].tf_i128 = ops
-    sys.modules[f"{folder}.dataset.write_record"].dataset_module = ops
+    modules: Mapping[str, Any] = sys.modules
+    modules[f"{folder}.secure_random.secure_random"].secure_random_module = ops
+    modules[f"{folder}.aux.aux"].aux_module = ops
+    modules[f"{folder}.aux"].aux_module = ops  # a copy, which its tests look at
+    modules[f"{folder}.tf_i128.tf_i128"].tf_i128 = ops
+    modules[f"{folder}.dataset.write_record"].dataset_module = ops
     # That protocol would draw its seeds from TensorFlow's ordinary generator.
     tf_encrypted.set_protocol(None)
     return tf_encrypted
 
 
-tfe = _bring_up()
-tensors = tfe.tensor
-aby3_tensors = sys.modules["tf_encrypted.protocol.aby3.aby3_tensors"]
+if TYPE_CHECKING:
+    import tf_encrypted as tfe
+    from tf_encrypted import tensor as tensors
+    from tf_encrypted.protocol.aby3 import aby3_tensors
+else:
+    tfe = _bring_up()
+    tensors = tfe.tensor
+    aby3_tensors = sys.modules["tf_encrypted.protocol.aby3.aby3_tensors"]
+
+# Of any protocol. What servers share, and what all of them know.
+PrivateTensor: TypeAlias = tfe.protocol.TFEPrivateTensor
+PublicTensor: TypeAlias = tfe.protocol.TFEPublicTensor
+
 _multiply_natively()
 
 
-def configuration(devices: Mapping[str, str]):
+def configuration(devices: Mapping[str, str]) -> tfe.LocalConfig:
     """Returns tf-encrypted's configuration of parties that run on these devices, by name."""
     config = tfe.LocalConfig(auto_add_unknown_players=False)
     config.players.extend(

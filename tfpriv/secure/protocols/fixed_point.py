@@ -9,9 +9,11 @@ import math
 
 import numpy as np
 import tensorflow as tf
+from numpy.typing import ArrayLike
 
 from tfpriv.secure.parties.addresses import CLIENT
-from tfpriv.secure.protocols.engine import tfe
+from tfpriv.secure.protocols.engine import PrivateTensor, PublicTensor, tfe
+from tfpriv.secure.protocols.protocol import Protocol
 
 _FACTOR_BITS = 14
 # Those of a public factor of a `Fixed`.
@@ -32,7 +34,7 @@ class Fixed:
         bits: The numbers are the whole numbers times 2^-bits. Can be negative.
     """
 
-    shares: object
+    shares: PrivateTensor
     bits: int
 
     @property
@@ -40,12 +42,12 @@ class Fixed:
         """The shape, of known sizes."""
         return [int(size) for size in self.shares.shape]
 
-    def with_shares(self, shares) -> "Fixed":
+    def with_shares(self, shares: PrivateTensor) -> "Fixed":
         """Returns other numbers on the same grid."""
         return Fixed(shares, self.bits)
 
 
-def share_fixed(prot, values: tf.Tensor, bits: int, owner: str = CLIENT) -> Fixed:
+def share_fixed(prot: Protocol, values: tf.Tensor, bits: int, owner: str = CLIENT) -> Fixed:
     """Returns shares of `values`, rounded to the grid; only `owner` sees the values.
 
     Args:
@@ -61,12 +63,12 @@ def share_fixed(prot, values: tf.Tensor, bits: int, owner: str = CLIENT) -> Fixe
     return Fixed(prot.define_private_input(owner, whole, apply_scaling=False), bits)
 
 
-def reveal_fixed(prot, x: Fixed, player: str = CLIENT) -> tf.Tensor:
+def reveal_fixed(prot: Protocol, x: Fixed, player: str = CLIENT) -> tf.Tensor:
     """Returns the numbers as float64, put together at one player only."""
     return tf.cast(reveal(prot, x.shares, player), tf.float64) * 2.0**-x.bits
 
 
-def on_grid(prot, x: Fixed, bits: int) -> Fixed:
+def on_grid(prot: Protocol, x: Fixed, bits: int) -> Fixed:
     """Returns the same numbers on another grid; on a coarser one each rounds up or down at random.
 
     Args:
@@ -84,13 +86,21 @@ def on_grid(prot, x: Fixed, bits: int) -> Fixed:
     return x
 
 
-def whole_multiple(prot, shares, factor):
+def whole_multiple(
+    prot: Protocol, shares: PrivateTensor, factor: float | np.ndarray
+) -> PrivateTensor:
     """Returns whole numbers times a public whole number, or an array of them that broadcasts."""
     factor = np.broadcast_to(np.asarray(factor, np.float64), [int(n) for n in shares.shape])
     return shares * prot.define_constant(factor.copy(), apply_scaling=False)
 
 
-def scale(prot, x: Fixed, factor, bits: int, factor_bits: int = FACTOR_BITS) -> Fixed:
+def scale(
+    prot: Protocol,
+    x: Fixed,
+    factor: float | np.ndarray,
+    bits: int,
+    factor_bits: int = FACTOR_BITS,
+) -> Fixed:
     """Returns x times a public number, or an array of them, on the grid of `bits`.
 
     Args:
@@ -105,7 +115,7 @@ def scale(prot, x: Fixed, factor, bits: int, factor_bits: int = FACTOR_BITS) -> 
     return on_grid(prot, Fixed(product, x.bits + own), bits)
 
 
-def any_beyond(prot, x: Fixed, bound: float):
+def any_beyond(prot: Protocol, x: Fixed, bound: float) -> PrivateTensor:
     """Returns private 1 if any number's magnitude is above the bound, else 0: a scalar.
 
     Args:
@@ -123,13 +133,13 @@ def any_beyond(prot, x: Fixed, bound: float):
     return prot.reshape(none - prot.is_negative(total), [])
 
 
-def constant(prot, values, x: Fixed):
+def constant(prot: Protocol, values: ArrayLike, x: Fixed) -> PublicTensor:
     """Returns a public tensor on the grid of x, for sums and comparisons with its shares."""
     whole = np.array(np.round(np.asarray(values, np.float64) * 2.0**x.bits))
     return prot.define_constant(whole, apply_scaling=False)
 
 
-def largest_value(prot) -> float:
+def largest_value(prot: Protocol) -> float:
     """Returns the bound that inputs, weights and results must stay below in magnitude.
 
     Products of two numbers below it, and sums of a few such products, stay within the ring.
@@ -137,7 +147,7 @@ def largest_value(prot) -> float:
     return 2.0 ** (prot.fixedpoint_config.precision_integral - 1)
 
 
-def share(prot, values: tf.Tensor, owner: str = CLIENT):
+def share(prot: Protocol, values: tf.Tensor, owner: str = CLIENT) -> PrivateTensor:
     """Returns shares of `values`, rounded to the grid; only `owner` sees the values.
 
     Args:
@@ -148,58 +158,58 @@ def share(prot, values: tf.Tensor, owner: str = CLIENT):
     return prot.define_private_input(owner, lambda: _on_grid(prot, values))
 
 
-def publish(prot, values: tf.Tensor):
+def publish(prot: Protocol, values: tf.Tensor) -> PublicTensor:
     """Returns `values`, rounded to the grid, as a tensor that all servers know."""
     with tf.device(tfe.get_config().get_player(CLIENT).device_name):
         rounded = _on_grid(prot, values)
     return prot.define_constant(rounded)
 
 
-def reveal(prot, x, player: str = CLIENT) -> tf.Tensor:
+def reveal(prot: Protocol, x: PrivateTensor, player: str = CLIENT) -> tf.Tensor:
     """Returns what `x` shares, put together at one player only."""
-    player = tfe.get_config().get_player(player)
-    with tf.device(player.device_name):
-        return prot._decode(prot.put_together(x, player), x.is_scaled)
+    receiver = tfe.get_config().get_player(player)
+    with tf.device(receiver.device_name):
+        return prot._decode(prot.put_together(x, receiver), x.is_scaled)
 
 
-def raw(prot, x):
+def raw(prot: Protocol, x: PrivateTensor) -> PrivateTensor:
     """Returns `x` as integers: what is multiplied by it keeps the scale of the other factor."""
     return prot.with_scale(x, is_scaled=False)
 
 
-def scaled(prot, x):
+def scaled(prot: Protocol, x: PrivateTensor) -> PrivateTensor:
     """Returns the integers `x` as fixed-point numbers, without changing them."""
     return prot.with_scale(x, is_scaled=True)
 
 
-def on_own_grid(prot, x) -> Fixed:
+def on_own_grid(prot: Protocol, x: PrivateTensor) -> Fixed:
     """Returns a scaled tensor of training's as numbers on the protocol's one grid."""
     return Fixed(raw(prot, x), prot.fixedpoint_config.precision_fractional)
 
 
-def from_own_grid(prot, x: Fixed):
+def from_own_grid(prot: Protocol, x: Fixed) -> PrivateTensor:
     """Returns numbers on the protocol's grid as a scaled tensor for training."""
     if x.bits != prot.fixedpoint_config.precision_fractional:
         raise ValueError(f"the numbers lie on a grid of {x.bits} bits")
     return scaled(prot, x.shares)
 
 
-def product(prot, x, y):
+def product(prot: Protocol, x: PrivateTensor, y: PrivateTensor) -> PrivateTensor:
     """Returns the elementwise product at twice the scale: exact, to be truncated later."""
     return scaled(prot, prot.mul(raw(prot, x), raw(prot, y)))
 
 
-def matmul(prot, x, y):
+def matmul(prot: Protocol, x: PrivateTensor, y: PrivateTensor) -> PrivateTensor:
     """Returns the matrix product at twice the scale: exact, to be truncated later."""
     return scaled(prot, prot.matmul(raw(prot, x), raw(prot, y)))
 
 
-def at_twice_the_scale(prot, x):
+def at_twice_the_scale(prot: Protocol, x: PrivateTensor) -> PrivateTensor:
     """Returns the same numbers as a `product` has them."""
     return x * prot.define_constant(prot.fixedpoint_config.scaling_factor, apply_scaling=False)
 
 
-def multiply(prot, x, factor: float):
+def multiply(prot: Protocol, x: PrivateTensor, factor: float) -> PrivateTensor:
     """Returns `x` times a public number, which may be far smaller than the grid's step.
 
     The factor is held to 14 bits, whatever its size, and the result is truncated once. Truncation

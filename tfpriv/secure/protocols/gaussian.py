@@ -17,16 +17,21 @@ has. s is beyond 2^20 steps here, which makes the factor 1 for every purpose.
 """
 
 import math
+from collections.abc import Sequence
 
 import tensorflow as tf
 
 from tfpriv.secure.parties.addresses import SERVERS
 from tfpriv.secure.protocols import fixed_point
+from tfpriv.secure.protocols.engine import PrivateTensor
+from tfpriv.secure.protocols.protocol import Protocol
 
 _SMALLEST_STEPS = 2.0**20
 
 
-def noise(prot, shape, standard_deviation: float):
+def noise(
+    prot: Protocol, shape: Sequence[int] | tf.TensorShape, standard_deviation: float
+) -> PrivateTensor:
     """Returns shares of Gaussian noise at twice the scale (see `fixed_point.product`).
 
     Args:
@@ -51,7 +56,7 @@ def noise(prot, shape, standard_deviation: float):
     return fixed_point.scaled(prot, total)
 
 
-def standard_normal(prot, shape) -> tf.Tensor:
+def standard_normal(prot: Protocol, shape: Sequence[int] | tf.TensorShape) -> tf.Tensor:
     """Returns float64 numbers by Box and Muller, from ChaCha20, on the device of the caller.
 
     The uniform number under the logarithm has 63 bits; beyond 9.3 standard deviations, where a

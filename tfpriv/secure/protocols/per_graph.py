@@ -1,6 +1,7 @@
 """What each graph that a protocol computes in has for itself."""
 
 import weakref
+from typing import Any
 
 import tensorflow as tf
 
@@ -13,10 +14,12 @@ class PerGraph:
     """
 
     def __init__(self) -> None:
-        self._eager = {}
-        self._of_graph = weakref.WeakKeyDictionary()
+        self._eager: dict[str, Any] = {}
+        self._of_graph: weakref.WeakKeyDictionary[tf.Graph, dict[str, Any]] = (
+            weakref.WeakKeyDictionary()
+        )
 
-    def here(self) -> dict:
+    def here(self) -> dict[str, Any]:
         """Returns the dictionary of the graph that is being built, empty at first."""
         if tf.executing_eagerly():
             return self._eager

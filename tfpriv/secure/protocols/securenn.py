@@ -26,11 +26,13 @@ one share of a b is drawn from keys.
 """
 
 import itertools
+from collections.abc import Sequence
+from typing import Any
 
 import tensorflow as tf
 
 from tfpriv.secure import native
-from tfpriv.secure.protocols.engine import tensors, tfe
+from tfpriv.secure.protocols.engine import PrivateTensor, PublicTensor, tensors, tfe
 from tfpriv.secure.protocols.per_graph import PerGraph
 from tfpriv.secure.protocols.protocol import Protocol
 
@@ -49,7 +51,7 @@ class SecureNN(tfe.protocol.SecureNN, Protocol):
     `tfpriv.secure.protocols.aby3.ABY3`.
     """
 
-    def __init__(self, *args, **kwargs) -> None:
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         if self.tensor_factory is not _RING:
             raise ValueError(
@@ -58,26 +60,28 @@ class SecureNN(tfe.protocol.SecureNN, Protocol):
             )
         self._drawn = PerGraph()
 
-    def msb(self, x):
+    def msb(self, x: PrivateTensor | PublicTensor) -> PrivateTensor | PublicTensor:
         """Returns the sign of x, 0 or 1, not scaled."""
         if not _is_private(x):
             return super().msb(x)
         return self._sign_and_product(x)[0]
 
-    def is_negative(self, x):
+    def is_negative(self, x: PrivateTensor) -> PrivateTensor:
         """See `Protocol`."""
         return self.msb(x)
 
-    def with_scale(self, x, *, is_scaled):
+    def with_scale(self, x: PrivateTensor, *, is_scaled: bool) -> PrivateTensor:
         """See `Protocol`."""
         return type(x)(self, *x.unwrapped, is_scaled)
 
-    def put_together(self, x, player):
+    def put_together(self, x: PrivateTensor, player: tfe.player.Player) -> tf.Tensor:
         """See `Protocol`."""
         del player  # What tf-encrypted adds up is added where it is asked for.
         return self._reconstruct(*x.unwrapped)
 
-    def truncate(self, x, amount=None):
+    def truncate(
+        self, x: PrivateTensor | PublicTensor, amount: int | None = None
+    ) -> PrivateTensor | PublicTensor:
         """Divides x, between -2^62 and 2^62, by 2^amount; what is left over rounds at random.
 
         tf-encrypted's own has each server divide its share, which fails with a probability that
@@ -85,7 +89,7 @@ class SecureNN(tfe.protocol.SecureNN, Protocol):
         `tfpriv.secure.protocols.aby3`, and nothing fails.
         """
         if not _is_private(x):
-            return super().truncate(x)
+            return tfe.protocol.SecureNN.truncate(self, x)
         if amount is None:
             amount = self.fixedpoint_config.precision_fractional
         keys, step = self._next_step()
@@ -115,7 +119,7 @@ class SecureNN(tfe.protocol.SecureNN, Protocol):
             z1 = _RING.tensor(part + y)
         return _Private(self, z0, z1, x.is_scaled)
 
-    def lsb(self, x):
+    def lsb(self, x: PrivateTensor | PublicTensor) -> PrivateTensor | PublicTensor:
         """Returns the lowest bit of x, 0 or 1, not scaled."""
         if not _is_private(x):
             return super().lsb(x)
@@ -126,21 +130,25 @@ class SecureNN(tfe.protocol.SecureNN, Protocol):
                 shares.append(_RING.tensor(tf.bitwise.left_shift(share.value, 63)))
         return self.msb(_Private(self, *shares, False))
 
-    def relu_with_cmp(self, x, **kwargs):
+    def relu_with_cmp(
+        self, x: PrivateTensor | PublicTensor, **kwargs: Any
+    ) -> tuple[PrivateTensor | PublicTensor, PrivateTensor | PublicTensor]:
         """Returns max(x, 0), and 1 where x is not negative and 0 elsewhere."""
         if not _is_private(x):
             return super().relu_with_cmp(x, **kwargs)
         sign, negative_part = self._sign_and_product(x)
         return x - negative_part, self.bitwise_not(sign)
 
-    def maximum(self, x, y):
+    def maximum(
+        self, x: PrivateTensor | PublicTensor, y: PrivateTensor | PublicTensor
+    ) -> PrivateTensor | PublicTensor:
         """Returns the greater of x and y, of which one at least is private."""
         difference = x - y
         if not _is_private(difference):
             return super().maximum(x, y)
         return x - self._sign_and_product(difference)[1]
 
-    def dispatch(self, base_name, *args, container=None, **kwargs):
+    def dispatch(self, base_name: str, *args: Any, container: object = None, **kwargs: Any) -> Any:
         """Finds the function for the kinds of the tensors."""
         kinds = [arg.dispatch_id for arg in args if hasattr(arg, "dispatch_id")]
         if base_name == "matmul" and kinds == ["private", "public"]:
@@ -161,7 +169,9 @@ class SecureNN(tfe.protocol.SecureNN, Protocol):
         z = _Private(self, *shares, x.is_scaled or y.is_scaled)
         return self.truncate(z) if x.is_scaled and y.is_scaled else z
 
-    def conv2d_channels_last(self, x, kernel, strides, padding):
+    def conv2d_channels_last(
+        self, x: PrivateTensor, kernel: PrivateTensor, strides: Sequence[int], padding: str
+    ) -> PrivateTensor:
         """Convolves images [batch, height, width, channels] with a kernel (HWIO), both private."""
 
         def convolve(x, kernel):

@@ -21,6 +21,7 @@ from scipy import special
 
 from tfpriv.secure.protocols import fixed_point
 from tfpriv.secure.protocols.fixed_point import Fixed
+from tfpriv.secure.protocols.protocol import Protocol
 
 # The largest error of a table that is accepted; pieces are then as good as their number allows.
 _TABLE_ERROR = 2.0**-13
@@ -90,7 +91,7 @@ class _Function:
     largest of a polynomial in its piece.
     """
 
-    function: Callable
+    function: Callable[[np.ndarray], np.ndarray]
     low: float
     high: float
     slope: float = 0.0
@@ -238,7 +239,8 @@ def _best_pieces(function, low, high, error):
 
 def _pieces(function, low, high, error, most=64):
     """Returns (end, polynomial) from `low` to `high`, each as long as it can be; or None."""
-    start, pieces = low, []
+    start = low
+    pieces: list[tuple[float, np.ndarray]] = []
     while start < high:
         if len(pieces) == most:
             return None
@@ -281,7 +283,7 @@ def _fit(function, start, end, degree=_DEGREE):
 # --- On shares -----------------------------------------------------------------------------------
 
 
-def evaluate(prot, name: str, x: Fixed, bits: int, bound: float = math.inf) -> Fixed:
+def evaluate(prot: Protocol, name: str, x: Fixed, bits: int, bound: float = math.inf) -> Fixed:
     """Returns a function of private numbers, off by at most `largest_error`.
 
     Args:
@@ -308,7 +310,7 @@ def evaluate(prot, name: str, x: Fixed, bits: int, bound: float = math.inf) -> F
     return result.with_shares(prot.reshape(result.shares, shape))
 
 
-def sigmoid(prot, x: Fixed, bits: int) -> Fixed:
+def sigmoid(prot: Protocol, x: Fixed, bits: int) -> Fixed:
     """Returns 1 / (1 + exp(-x)); see `evaluate`."""
     return evaluate(prot, "sigmoid", x, bits)
 
@@ -353,7 +355,7 @@ def _polynomial(prot, x, coefficients):
     return result
 
 
-def softmax(prot, logits: Fixed, bits: int) -> Fixed:
+def softmax(prot: Protocol, logits: Fixed, bits: int) -> Fixed:
     """Returns the softmax over the last axis of private logits [..., classes].
 
     Args:
@@ -376,7 +378,7 @@ def softmax(prot, logits: Fixed, bits: int) -> Fixed:
     return result.with_shares(prot.reshape(result.shares, shape))
 
 
-def exponential(prot, x: Fixed, squarings: int, bits: int) -> Fixed:
+def exponential(prot: Protocol, x: Fixed, squarings: int, bits: int) -> Fixed:
     """Returns exp(x) of private numbers that are not positive, as a power of exp(x / 2^squarings).
 
     Squaring makes the error of a small power small: that of y^2 is 2 y times that of y.
@@ -398,7 +400,7 @@ def _largest(prot, x):
     return x
 
 
-def reciprocal(prot, x: Fixed, low: int, high: int, bits: int) -> Fixed:
+def reciprocal(prot: Protocol, x: Fixed, low: int, high: int, bits: int) -> Fixed:
     """Returns 1 / x for private x in [2^low, 2^high), relatively off by less than 2^-11.
 
     Args:
@@ -414,7 +416,7 @@ def reciprocal(prot, x: Fixed, low: int, high: int, bits: int) -> Fixed:
     return _rescaled(prot, inverse, below, 2.0**-places, shape, bits)
 
 
-def inverse_square_root(prot, x: Fixed, low: int, high: int, bits: int) -> Fixed:
+def inverse_square_root(prot: Protocol, x: Fixed, low: int, high: int, bits: int) -> Fixed:
     """Returns 1 / sqrt(x), relatively off by less than 2^-11; see `reciprocal`.
 
     `high` can be 36 above `low`.
@@ -425,7 +427,7 @@ def inverse_square_root(prot, x: Fixed, low: int, high: int, bits: int) -> Fixed
     return _rescaled(prot, inverse, below, 2.0 ** (-places / 2), shape, bits)
 
 
-def logarithm(prot, x: Fixed, low: int, high: int, bits: int) -> Fixed:
+def logarithm(prot: Protocol, x: Fixed, low: int, high: int, bits: int) -> Fixed:
     """Returns the natural logarithm of x, off by less than 2^-11; see `reciprocal`."""
     places = _places(low, high)
     shape, m, below = _mantissa(prot, x, places)
