@@ -83,8 +83,7 @@ def train(
         coins = runs.seal.record_members(run, **members)
         session.leave_out(np.array(members["members"].get("canaries", ()), np.int64)[~coins])
         if config.is_private:
-            assert plan.mechanism is not None
-            run.pin("noise_multiplier", plan.mechanism.noise_multiplier)
+            run.pin("noise_multiplier", plan.noise_multiplier)
         if components:
             components.keep(run)
         session.train(run)

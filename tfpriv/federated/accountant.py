@@ -2,6 +2,7 @@
 
 import pathlib
 from collections.abc import Sequence
+from typing import Any
 
 from tfpriv.federated.config import FederatedConfig
 from tfpriv.federated.population import Population
@@ -11,7 +12,9 @@ from tfpriv.privacy import Ledger, PrivacyPlan, statement
 class Accountant:
     """Counts rounds in a file, and turns them into epsilon and the privacy statement."""
 
-    def __init__(self, path: pathlib.Path, plan: PrivacyPlan | None, population: Population):
+    def __init__(
+        self, path: pathlib.Path, plan: PrivacyPlan | None, population: Population
+    ) -> None:
         """Reads the rounds of an interrupted run from `path`, if it is there.
 
         Args:
@@ -75,7 +78,11 @@ class Accountant:
             stretches = [*before, [first, config.rounds]]
         plan, segments, client = self._worst(stretches)
         if plan is None:
-            values = {"private": False, "epsilon": None, "rounds": self._ledger.steps}
+            values: dict[str, Any] = {
+                "private": False,
+                "epsilon": None,
+                "rounds": self._ledger.steps,
+            }
             return values, statement.not_private_text("client")
         not_covered = [
             *preparation,

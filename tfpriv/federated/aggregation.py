@@ -2,6 +2,8 @@
 
 import collections
 import math
+from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 import tensorflow as tf
@@ -76,8 +78,9 @@ def _by_factory(factory, update_type):
     return tff.templates.AggregationProcess(process.initialize, aggregate)
 
 
-def clip_norm_of(plan: PrivacyPlan, measurements) -> float:
+def clip_norm_of(plan: PrivacyPlan, measurements: Mapping[str, Any]) -> float:
     """Returns the clip that the next round will use, from the aggregator's measurements."""
+    assert plan.mechanism is not None, "a plan over clients has a mechanism"
     if plan.mechanism.adapts_clip:
         return float(measurements["clip_norm"])
     return plan.mechanism.clip_norm

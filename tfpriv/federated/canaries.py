@@ -7,6 +7,7 @@ how far the model has moved along one shows whether it took part.
 
 import dataclasses
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import tensorflow as tf
@@ -40,7 +41,9 @@ class Canaries:
     norm: float
     examples: float
 
-    def beside(self, train: Callable[[], ClientOutput], weights, batches) -> ClientOutput:
+    def beside(
+        self, train: Callable[[], ClientOutput], weights: Any, batches: tf.Tensor
+    ) -> ClientOutput:
         """Returns what a client does, or, if it is a canary, a direction.
 
         Args:
@@ -61,7 +64,7 @@ class Canaries:
 
         return ClientOutput(*tf.cond(is_canary(batches), point, work))
 
-    def counted(self, batches, count):
+    def counted(self, batches: tf.Tensor, count: tf.Tensor) -> tf.Tensor:
         """Returns what a client's examples count for: `count`, or a canary's `examples`."""
         return tf.where(is_canary(batches), self.examples, count)
 
@@ -75,10 +78,14 @@ def build_canaries(config: FederatedConfig, sizes: np.ndarray) -> Canaries | Non
     """
     if not config.audit_canaries:
         return None
+    norm = _NORM_WITHOUT_CLIP
+    if config.is_private:
+        assert config.clip_norm is not None, "the config is complete"
+        norm = _TIMES_CLIP * config.clip_norm
     return Canaries(
         count=config.audit_canaries,
         seed=int(np.random.default_rng((config.seed, _STREAM)).integers(2**31)),
-        norm=_TIMES_CLIP * config.clip_norm if config.is_private else _NORM_WITHOUT_CLIP,
+        norm=norm,
         # As `weigh` takes them: a client's examples count once for each local epoch.
         examples=float(np.mean(sizes)) * (config.client_epochs or 1),
     )

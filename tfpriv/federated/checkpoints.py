@@ -3,6 +3,7 @@
 import asyncio
 import concurrent.futures
 import pathlib
+from typing import Any
 
 import tensorflow_federated as tff
 
@@ -15,18 +16,18 @@ _KEPT = 2
 class Checkpoints:
     """The states after the last rounds, each in a folder of its own that appears whole."""
 
-    def __init__(self, path: pathlib.Path):
+    def __init__(self, path: pathlib.Path) -> None:
         """Uses `path`, which may not be there yet."""
         self._path = path
         self._manager = tff.program.FileProgramStateManager(
             path, prefix=_PREFIX, keep_total=_KEPT, keep_first=False
         )
 
-    def save(self, state, rounds_done: int) -> None:
+    def save(self, state: Any, rounds_done: int) -> None:
         """Saves the state after `rounds_done` rounds."""
         _wait_for(self._manager.save(state, rounds_done))
 
-    def latest(self, structure) -> tuple[object, int]:
+    def latest(self, structure: Any) -> tuple[Any, int]:
         """Returns the last state and how many rounds were done; (None, 0) without one.
 
         Args:

@@ -3,6 +3,7 @@
 import pathlib
 import re
 import shutil
+from typing import Any
 
 import numpy as np
 import tensorflow as tf
@@ -20,7 +21,7 @@ class ClientStates:
     clients had then.
     """
 
-    def __init__(self, path: pathlib.Path, first):
+    def __init__(self, path: pathlib.Path, first: Any) -> None:
         """Finds the states in `path`, which may not be there yet.
 
         Args:
@@ -28,16 +29,16 @@ class ClientStates:
             first: The state of a client that took part in no round, a structure of arrays.
         """
         self._path, self._first = path, first
-        self._rounds = {}
+        self._rounds: dict[int, list[int]] = {}
         names = path.iterdir() if path.is_dir() else ()
         for match in filter(None, (_NAME.fullmatch(file.name) for file in names)):
-            client, rounds = map(int, match.groups())
-            self._rounds.setdefault(client, []).append(rounds)
+            client, rounds_done = map(int, match.groups())
+            self._rounds.setdefault(client, []).append(rounds_done)
         for rounds in self._rounds.values():
             rounds.sort()
         self._checkpoint = 0
 
-    def of(self, client: int):
+    def of(self, client: int) -> Any:
         """Returns a client's state.
 
         Raises:
@@ -57,7 +58,7 @@ class ClientStates:
                 "clients' states cannot be computed again."
             ) from error
 
-    def keep(self, client: int, rounds_done: int, state) -> None:
+    def keep(self, client: int, rounds_done: int, state: Any) -> None:
         """Keeps a client's state after so many rounds."""
         with files.replacing(self._file(client, rounds_done)) as temporary:
             np.savez(temporary, *map(np.asarray, tf.nest.flatten(state)))

@@ -9,7 +9,7 @@ import tensorflow_federated as tff
 
 from tfpriv.errors import UserError
 from tfpriv.federated import local_training
-from tfpriv.federated.algorithms.base import Algorithm, ClientOutput
+from tfpriv.federated.algorithms.base import Algorithm, ClientInput, ClientOutput
 from tfpriv.federated.canaries import Canaries
 from tfpriv.federated.config import FederatedConfig
 from tfpriv.federated.local_model import LocalModel
@@ -53,7 +53,7 @@ class ClientWork:
         model: LocalModel,
         algorithm: Algorithm,
         canaries: Canaries | None,
-    ):
+    ) -> None:
         """Traces what clients do and what the server makes of it.
 
         Args:
@@ -93,7 +93,9 @@ class ClientWork:
         if type(algorithm).server_step is not Algorithm.server_step:
             self._server_step = _server_step(config, model, algorithm, state_type, result_type[1])
 
-    def next(self, state: tff.Value, weights: tff.Value, data: tff.Value, clients) -> Done:
+    def next(
+        self, state: tff.Value, weights: tff.Value, data: tff.Value, clients: tff.Value | None
+    ) -> Done:
         """Composes the clients' part of a round.
 
         Args:
@@ -102,10 +104,10 @@ class ClientWork:
             data: The clients' batches.
             clients: The clients' own states; None where they keep none.
         """
-        arguments = (weights, data, tff.federated_broadcast(state))
+        arguments = [weights, data, tff.federated_broadcast(state)]
         if clients is not None:
-            arguments += (clients,)
-        result, sent, kept, local = tff.federated_map(self._client_update, arguments)
+            arguments.append(clients)
+        result, sent, kept, local = tff.federated_map(self._client_update, tuple(arguments))
         mean = None
         if self._sends:
             total = tff.federated_sum(result.update_weight)
@@ -161,12 +163,14 @@ def _client_update(config, model, algorithm, canaries, state_type, client_type):
 
         def train():
             output = algorithm.train(
-                tuple(weights.trainable),
-                tuple(weights.non_trainable),
-                batches,
-                rate_factor(round_number),
-                shared,
-                client,
+                ClientInput(
+                    start=tuple(weights.trainable),
+                    frozen=tuple(weights.non_trainable),
+                    batches=batches,
+                    rate_factor=rate_factor(round_number),
+                    server=shared,
+                    client=client,
+                )
             )
             _check_output(config.algorithm, output, tuple(weights.trainable), client)
             _refuse_more_than_updates(config, output)

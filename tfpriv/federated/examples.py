@@ -22,7 +22,7 @@ class SharedArray:
         array: The values, as a view of the shared memory.
     """
 
-    def __init__(self, values: np.ndarray):
+    def __init__(self, values: np.ndarray) -> None:
         """Copies `values`, of any shape and a fixed-size dtype, into shared memory."""
         values = np.ascontiguousarray(values)
         self._descriptor = os.memfd_create("tfpriv-examples")
@@ -59,7 +59,7 @@ class Examples:
         labels: [n, ...] the labels.
     """
 
-    def __init__(self, features: np.ndarray, labels: np.ndarray):
+    def __init__(self, features: np.ndarray, labels: np.ndarray) -> None:
         """Copies the examples into shared memory."""
         self.features = SharedArray(features)
         self.labels = SharedArray(labels)

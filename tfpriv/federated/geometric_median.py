@@ -13,11 +13,13 @@ class GeometricMedianFactory(tff.aggregators.WeightedAggregationFactory):
     sum over the clients, so the server needs no client's update by itself.
     """
 
-    def __init__(self, steps: int = 4, smoothing: float = 1e-6):
+    def __init__(self, steps: int = 4, smoothing: float = 1e-6) -> None:
         """Sets the number of steps, and nu, the least distance that is divided by."""
         self._steps, self._smoothing = steps, smoothing
 
-    def create(self, value_type, weight_type) -> tff.templates.AggregationProcess:
+    def create(
+        self, value_type: tff.Type, weight_type: tff.Type
+    ) -> tff.templates.AggregationProcess:
         """See tff.aggregators.WeightedAggregationFactory; values are tuples of float32 tensors."""
         smoothing = self._smoothing
 

@@ -15,6 +15,8 @@ from tfpriv.models.inspection import random_batch
 from tfpriv.models.messages import first_line
 
 Weights = tuple[tf.Tensor, ...]
+# The sums of loss and right answers over some examples.
+Sums = tuple[tf.Tensor, tf.Tensor]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -41,7 +43,9 @@ class LocalModel:
         """Returns zeros of the shapes of the trainable weights."""
         return tuple(tf.zeros(t.shape, t.dtype.type) for t in self.weights_type.trainable)
 
-    def gradient(self, weights: Weights, frozen: Weights, features: tf.Tensor, labels: tf.Tensor):
+    def gradient(
+        self, weights: Weights, frozen: Weights, features: tf.Tensor, labels: tf.Tensor
+    ) -> tuple[Weights, Sums]:
         """Returns the gradient of the mean loss, and the sums of loss and right answers."""
         with tf.GradientTape(watch_accessed_variables=False) as tape:
             tape.watch(weights)
@@ -54,7 +58,7 @@ class LocalModel:
         gradient = tuple(map(tf.convert_to_tensor, gradient))
         return gradient, self.sums(losses, labels, outputs)
 
-    def sums(self, losses: tf.Tensor, labels: tf.Tensor, outputs: tf.Tensor):
+    def sums(self, losses: tf.Tensor, labels: tf.Tensor, outputs: tf.Tensor) -> Sums:
         """Returns the sums over a batch of loss and right answers (0 for regression)."""
         if self.objective.task == "regression":
             correct = tf.zeros([])

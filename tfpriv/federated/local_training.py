@@ -5,15 +5,21 @@ one `tf.while_loop`. TFF's own client loop is a `dataset.reduce`, which sets its
 every call and is several times slower for small models.
 """
 
+import collections
+from collections.abc import Callable
+from typing import Any
+
 import tensorflow as tf
 import tensorflow_federated as tff
 
-from tfpriv.federated.local_model import LocalModel, Weights
+from tfpriv.federated.local_model import LocalModel, Sums, Weights
+
+Step = Callable[[Weights, Any, tf.Tensor], tuple[Weights, Any, Sums]]
 
 
 def full_gradient(
     model: LocalModel, weights: Weights, frozen: Weights, batches: tf.Tensor
-) -> tuple[Weights, tuple[tf.Tensor, tf.Tensor]]:
+) -> tuple[Weights, Sums]:
     """Returns the gradient of the mean loss over all examples of the batches, and the sums."""
     zeros = tuple(tf.zeros_like(w) for w in weights)
 
@@ -33,7 +39,7 @@ def count_examples(batches: tf.Tensor) -> tf.Tensor:
     return tf.math.count_nonzero(batches >= 0, dtype=tf.int32)
 
 
-def loop(step, values, state, batches):
+def loop(step: Step, values: Weights, state: Any, batches: tf.Tensor) -> tuple[Weights, Sums]:
     """Folds `step` over batches; returns the last values and the sums of loss and right answers.
 
     Args:
@@ -55,18 +61,22 @@ def loop(step, values, state, batches):
     return values, (loss, correct)
 
 
-def initial_optimizer_state(optimizer, weights):
+def initial_optimizer_state(
+    optimizer: tff.learning.optimizers.Optimizer, weights: Weights
+) -> collections.OrderedDict[str, Any]:
     """Returns an optimizer's first state for these weights, as tensors."""
     specs = tf.nest.map_structure(lambda w: tf.TensorSpec(w.shape, w.dtype), weights)
     return tf.nest.map_structure(tf.convert_to_tensor, optimizer.initialize(specs))
 
 
-def at_rate(state, rate_factor):
+def at_rate(
+    state: collections.OrderedDict[str, Any], rate_factor: tf.Tensor
+) -> collections.OrderedDict[str, Any]:
     """Returns an optimizer's state with its learning rate times a factor."""
     key = tff.learning.optimizers.LEARNING_RATE_KEY
     return type(state)((k, v * rate_factor if k == key else v) for k, v in state.items())
 
 
-def difference(start, end):
+def difference(start: Weights, end: Weights) -> Weights:
     """Returns start less end, tensor by tensor: the update that the server subtracts."""
     return tuple(a - b for a, b in zip(start, end, strict=True))

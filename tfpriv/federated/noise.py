@@ -8,12 +8,14 @@ import collections
 import math
 import secrets
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import numpy as np
 import tensorflow as tf
 
+from tfpriv.noise import Noise
 from tfpriv.noise.discrete_gaussian import BASE, LEVELS, table_of
-from tfpriv.privacy import PrivacyPlan
+from tfpriv.privacy import AdaptiveGaussian, PrivacyPlan
 
 
 class NoiseFeed:
@@ -23,7 +25,7 @@ class NoiseFeed:
     holds noise. A round to which no noise was handed fails.
     """
 
-    def __init__(self, plan: PrivacyPlan | None, size: int):
+    def __init__(self, plan: PrivacyPlan | None, size: int) -> None:
         """Starts the noise of a run's clients.
 
         Args:
@@ -33,13 +35,13 @@ class NoiseFeed:
         Raises:
             UserError: if the grid would be too coarse.
         """
-        self._sources = []
+        self._sources: list[Noise] = []
         if plan is not None and plan.unit == "client" and plan.is_private:
             self._sources = [plan.build_noise(size)]
-            if plan.mechanism.adapts_clip:
+            if isinstance(plan.mechanism, AdaptiveGaussian):
                 self._sources.append(plan.mechanism.build_count_noise())
 
-    def into(self, state):
+    def into(self, state: Any) -> Any:
         """Returns a process's state with the noise of its next round, to be run once."""
         if not self._sources:
             return state
@@ -63,11 +65,13 @@ class SecretNoise:
     worker could repeat the first's public numbers, once in 2^32: build anew for each.
     """
 
-    def __init__(self):
+    def __init__(self) -> None:
         """Draws the secret."""
         self._secret = [secrets.randbits(64) - 2**63 for _ in range(3)]
 
-    def added_to(self, totals: Sequence[tf.Tensor], width) -> tuple[tf.Tensor, ...]:
+    def added_to(
+        self, totals: Sequence[tf.Tensor], width: float | tf.Tensor
+    ) -> tuple[tf.Tensor, ...]:
         """Returns width * (round(total / width) + noise) for each tensor, float32.
 
         Args:
@@ -128,12 +132,12 @@ def to_numbers(words: tf.Tensor, further: Callable[[tf.Tensor], tf.Tensor]) -> t
     return tf.reduce_sum(scales * values, axis=0)
 
 
-def to_grid(tensor: tf.Tensor, width) -> tf.Tensor:
+def to_grid(tensor: tf.Tensor, width: float | tf.Tensor) -> tf.Tensor:
     """Returns round(tensor / width), computed in float64, int64."""
     steps = tf.round(tf.cast(tensor, tf.float64) / tf.cast(width, tf.float64))
     return tf.cast(steps, tf.int64)
 
 
-def from_grid(steps: tf.Tensor, width) -> tf.Tensor:
+def from_grid(steps: tf.Tensor, width: float | tf.Tensor) -> tf.Tensor:
     """Returns width * steps, computed in float64, float32."""
     return tf.cast(tf.cast(width, tf.float64) * tf.cast(steps, tf.float64), tf.float32)

@@ -12,6 +12,7 @@ from tfpriv.models.schedules import build_schedule
 def build_client_optimizer(config: FederatedConfig) -> tff.learning.optimizers.Optimizer:
     """Returns the optimizer of local training, at its first learning rate."""
     rate = config.client_learning_rate
+    assert isinstance(config.client_optimizer, str), "the config is complete"
     if user_code.is_user_code(config.client_optimizer):
         optimizer = _own(config.client_optimizer, rate, "--client_optimizer")
         if config.client_schedule != "constant":
@@ -43,7 +44,7 @@ def build_server_optimizer(config: FederatedConfig) -> tff.learning.optimizers.O
             rate, beta_1=0.9, beta_2=0.99, epsilon=epsilon
         ),
         "adagrad": lambda: tff.learning.optimizers.build_adagrad(
-            rate, initial_preconditioner_value=0.0, epsilon=epsilon**2
+            rate, initial_preconditioner_value=0.0, epsilon=(epsilon or 0.0) ** 2
         ),
     }
     if user_code.is_user_code(config.server_optimizer):

@@ -1,7 +1,7 @@
 """The clients of a run and what each of them trains on in a round."""
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 
@@ -10,7 +10,7 @@ from tfpriv.draws import Origin
 from tfpriv.federated import batches, canaries
 from tfpriv.federated.config import FederatedConfig
 from tfpriv.federated.silos import Silos
-from tfpriv.privacy import PrivacyPlan, Sampler
+from tfpriv.privacy import PoissonSampler, PrivacyPlan, Sampler
 
 # Batches of one gradient over all of a client's examples bound memory, not the result.
 _FULL_GRADIENT_BATCH = 500
@@ -80,14 +80,17 @@ class Population:
         draw = {"round_number": round_number, "client": int(client)}
         if self.silos is not None:
             size = len(rows)
+            sampler = self.silos.plans[size].sampler
+            assert isinstance(sampler, PoissonSampler)
             return batches.poisson(
                 rows,
-                sampling_probability=self.silos.plans[size].sampler.sampling_probability,
+                sampling_probability=sampler.sampling_probability,
                 steps=self.silos.steps[size],
                 segment=segment,
                 seed=self.origin,
                 **draw,
             )
+        assert config.client_epochs is not None, "an algorithm with local training has epochs"
         return batches.epochs(
             rows,
             batch_size=config.batch_size,
@@ -96,7 +99,7 @@ class Population:
             **draw,
         )
 
-    def rounds_taken(self, stretches) -> np.ndarray:
+    def rounds_taken(self, stretches: Iterable[tuple[int, int]]) -> np.ndarray:
         """Returns [num_clients] how many of the rounds in `stretches` each client took part in."""
         taken = np.zeros(self.partition.num_clients, np.int64)
         for first, end in stretches:

@@ -1,7 +1,8 @@
 """The learning process: broadcast, client work, aggregation and server step, composed by TFF."""
 
 import collections
-from typing import NamedTuple
+from collections.abc import Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 import tensorflow as tf
@@ -16,7 +17,7 @@ from tfpriv.federated.client_work import BATCHES_TYPE, ClientWork
 from tfpriv.federated.config import FederatedConfig
 from tfpriv.federated.local_model import LocalModel
 from tfpriv.federated.optimizers import build_client_optimizer, build_server_optimizer
-from tfpriv.privacy import PrivacyPlan
+from tfpriv.privacy import Gaussian, PrivacyPlan
 
 
 class Output(NamedTuple):
@@ -30,7 +31,7 @@ class Output(NamedTuple):
 
     state: tff.learning.templates.LearningAlgorithmState
     metrics: collections.OrderedDict
-    clients: object = ()
+    clients: Any = ()
 
 
 def build_algorithm(
@@ -56,8 +57,10 @@ def build_algorithm(
         participation=participation,
     )
     if config.privacy_unit == "example":
+        assert plan is not None and isinstance(plan.mechanism, Gaussian)
         return PrivateFedAvg(setup, plan.mechanism, config.batch_size)
     name = config.algorithm
+    assert isinstance(name, str), "the config is complete"
     if not user_code.is_user_code(name):
         own = settings.belonging_to(config, "algorithm", name)
         return algorithms.builder(name)(setup, **own)
@@ -71,7 +74,9 @@ class Process:
         algorithm: What it runs.
     """
 
-    def __init__(self, algorithm, initialize, following):
+    def __init__(
+        self, algorithm: Algorithm, initialize: tff.Computation, following: tff.Computation
+    ) -> None:
         """Takes its parts; see `build_process`."""
         self.algorithm = algorithm
         self._initialize, self._next = initialize, following
@@ -80,12 +85,17 @@ class Process:
         """Returns the first state, in which the weights are zeros; see `with_weights`."""
         return self._initialize()
 
-    def first_client_state(self):
+    def first_client_state(self) -> Any:
         """Returns the state of a client that was in no round yet, a structure of arrays."""
         state = tf.nest.map_structure(tf.convert_to_tensor, self.algorithm.client_state())
         return tf.nest.map_structure(lambda tensor: tensor.numpy(), state)
 
-    def next(self, state, data: list[tf.data.Dataset], clients: list | None = None) -> Output:
+    def next(
+        self,
+        state: tff.learning.templates.LearningAlgorithmState,
+        data: list[tf.data.Dataset],
+        clients: list | None = None,
+    ) -> Output:
         """Runs a round.
 
         Args:
@@ -128,6 +138,7 @@ def build_process(
     over_clients = plan if plan is not None and plan.unit == "client" else None
     weights_type = model.weights_type
     broadcast = tff.learning.templates.build_broadcast_process(weights_type)
+    assert config.aggregator is None or isinstance(config.aggregator, str), "it is complete"
     aggregator = aggregation.build_aggregator(
         over_clients, weights_type.trainable, config.aggregator
     )
@@ -188,7 +199,11 @@ def build_process(
     return Process(algorithm, initialize, following)
 
 
-def with_weights(state, trainable, frozen=()):
+def with_weights(
+    state: tff.learning.templates.LearningAlgorithmState,
+    trainable: Sequence[np.ndarray],
+    frozen: Sequence[np.ndarray] = (),
+) -> tff.learning.templates.LearningAlgorithmState:
     """Returns a process's state with other global model weights, each a list of arrays."""
     return state._replace(
         global_model_weights=tff.learning.models.ModelWeights(tuple(trainable), tuple(frozen))

@@ -26,13 +26,13 @@ class Silos:
     plans: dict[int, PrivacyPlan]
     steps: dict[int, int]
 
-    def worst(self, rounds_taken: Sequence[int]) -> tuple[PrivacyPlan, list[int], int]:
+    def worst(self, rounds_taken: Sequence[int] | np.ndarray) -> tuple[PrivacyPlan, list[int], int]:
         """Returns plan, segments and index of the silo with the largest epsilon.
 
         Args:
             rounds_taken: [num_clients] the rounds that each silo took part in.
         """
-        most = {}
+        most: dict[int, tuple[int, int]] = {}
         for client, (size, taken) in enumerate(zip(self.sizes, rounds_taken, strict=True)):
             if taken > most.get(int(size), (-1, 0))[0]:
                 most[int(size)] = (int(taken), client)
@@ -66,25 +66,23 @@ def build_silos(config: FederatedConfig, sizes: np.ndarray) -> Silos:
             f"client {int(sizes.argmin())} has no examples to protect; use fewer --num_clients or "
             "another --partition with --privacy_unit=example."
         )
+    assert config.clip_norm and config.client_epochs, "the config is complete"
+    mechanism = Gaussian(clip_norm=config.clip_norm, noise_multiplier=config.noise_multiplier)
     plans, steps = {}, {}
     for size in map(int, np.unique(sizes)):
         plans[size] = PrivacyPlan(
             unit="example",
             sampler=PoissonSampler(population=size, expected_size=min(config.batch_size, size)),
-            mechanism=Gaussian(
-                clip_norm=config.clip_norm, noise_multiplier=config.noise_multiplier
-            ),
+            mechanism=mechanism,
             delta=config.delta,
         )
         steps[size] = config.client_epochs * -(-size // config.batch_size)
     if config.target_epsilon is not None:
         noise_multiplier = max(
-            plan.calibrate(
-                config.target_epsilon, config.rounds * steps[size]
-            ).mechanism.noise_multiplier
+            plan.calibrate(config.target_epsilon, config.rounds * steps[size]).noise_multiplier
             for size, plan in plans.items()
         )
-        mechanism = Gaussian(clip_norm=config.clip_norm, noise_multiplier=noise_multiplier)
+        mechanism = dataclasses.replace(mechanism, noise_multiplier=noise_multiplier)
         plans = {
             size: dataclasses.replace(plan, mechanism=mechanism) for size, plan in plans.items()
         }

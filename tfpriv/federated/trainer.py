@@ -52,6 +52,7 @@ def train(
     """
     # It tells of graph conversions that are slower than they could be; nobody can act on that.
     tf.get_logger().setLevel("ERROR")
+    assert isinstance(config.dataset, str) and config.scaling, "the config is complete"
     dataset = datasets.load(config.dataset, config.data_dir, scaling=config.scaling)
     data_sha256 = datasets.rows.fingerprint(dataset)
     members = {"train_examples": len(dataset.train_labels)}
@@ -93,7 +94,7 @@ def train(
             claims_privacy=config.claims_privacy,
         )
         if config.is_private:
-            run.pin("noise_multiplier", (plan or _any_silo(population)).mechanism.noise_multiplier)
+            run.pin("noise_multiplier", (plan or _any_silo(population)).noise_multiplier)
         population = dataclasses.replace(
             population,
             absent=tuple(np.flatnonzero(~coins)),
@@ -258,9 +259,10 @@ class _Session:
         if self._client_states is not None:
             states = [self._client_states.of(client) for client in cohort]
         output = self._learning.next(self._noise.into(state), data, states)
-        for client, kept in zip(cohort, output.clients, strict=states is not None):
-            self._client_states.keep(client, round_number + 1, kept)
-        metrics = {}
+        if self._client_states is not None:
+            for client, kept in zip(cohort, output.clients, strict=True):
+                self._client_states.keep(client, round_number + 1, kept)
+        metrics: dict[str, float] = {}
         if not self._config.is_private:
             # How many took part is itself private under Poisson sampling.
             # Those who were drawn: the number of the others would tell the canaries' coins.

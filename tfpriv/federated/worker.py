@@ -42,7 +42,9 @@ class Worker:
         log_path: Where its standard output and error go.
     """
 
-    def __init__(self, *, log_path: str | os.PathLike | None = None, cpus: int | None = None):
+    def __init__(
+        self, *, log_path: str | os.PathLike | None = None, cpus: int | None = None
+    ) -> None:
         """Starts the worker and returns at once; it takes about a second to listen.
 
         Args:
@@ -164,7 +166,8 @@ class Worker:
 def _worker_binary() -> str:
     # find_spec of a top-level package does not import it.
     spec = importlib.util.find_spec("tensorflow_federated")
-    path = spec and pathlib.Path(spec.origin).parent / "data" / "worker_binary"
+    package = pathlib.Path(spec.origin).parent if spec and spec.origin else None
+    path = package and package / "data" / "worker_binary"
     if not path or not path.is_file():
         raise UserError(
             "TFF's worker_binary is not installed; install the project's lock with `make`."

@@ -82,9 +82,14 @@ class PrivacyPlan:
                 )
 
     @property
+    def noise_multiplier(self) -> float:
+        """That of the mechanism; 0 without one, or if it is yet to be calibrated."""
+        return self.mechanism.noise_multiplier or 0.0 if self.mechanism is not None else 0.0
+
+    @property
     def is_private(self) -> bool:
         """Whether noise is added at all."""
-        return self.mechanism is not None and bool(self.mechanism.noise_multiplier)
+        return bool(self.noise_multiplier)
 
     @property
     def warnings(self) -> tuple[str, ...]:

@@ -290,8 +290,8 @@ class _Own(Algorithm):
     def client_state(self):
         return (np.zeros(3, np.float32),)
 
-    def train(self, start, frozen, batches, rate_factor, server, client):
-        return self._returned(start, client)
+    def train(self, given):
+        return self._returned(given.start, given.client)
 
 
 @pytest.mark.parametrize(

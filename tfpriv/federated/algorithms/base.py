@@ -11,14 +11,13 @@ Everything here is traced by TensorFlow once and runs in TFF's workers.
 import abc
 import dataclasses
 from collections.abc import Callable
+from typing import Any
 
 import tensorflow as tf
 import tensorflow_federated as tff
 
 from tfpriv.federated import local_training
-from tfpriv.federated.local_model import LocalModel, Weights
-
-Sums = tuple[tf.Tensor, tf.Tensor]
+from tfpriv.federated.local_model import LocalModel, Sums, Weights
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -40,39 +39,67 @@ class Setup:
     learning_rate: float | None
     participation: float
 
+    @property
+    def local_optimizer(self) -> tff.learning.optimizers.Optimizer:
+        """The client optimizer of a run that has one.
+
+        Raises:
+            ValueError: if it has none.
+        """
+        if self.optimizer is None:
+            raise ValueError("an algorithm without local training has no client optimizer.")
+        return self.optimizer
+
     def local_steps(
         self,
-        start: Weights,
-        frozen: Weights,
-        batches: tf.Tensor,
-        rate_factor: tf.Tensor,
+        given: "ClientInput",
         corrected: Callable[[Weights, Weights], Weights] | None = None,
     ) -> tuple[Weights, Sums]:
         """Takes a step on each batch with the client optimizer, which starts anew.
 
         Args:
-            start: As for `Algorithm.train`.
-            frozen: As for `Algorithm.train`.
-            batches: As for `Algorithm.train`.
-            rate_factor: As for `Algorithm.train`.
+            given: What the client was given.
             corrected: (gradient, weights) -> the gradient to step by; None for the gradient as it
                 is.
 
         Returns:
             Start less end, and the sums of loss and right answers.
         """
+        model, optimizer = self.model, self.local_optimizer
 
         def step(weights, state, batch):
-            gradient, sums = self.model.gradient(weights, frozen, *self.model.read(batch))
+            gradient, sums = model.gradient(weights, given.frozen, *model.read(batch))
             if corrected is not None:
                 gradient = corrected(gradient, weights)
-            state, weights = self.optimizer.next(state, weights, gradient)
+            state, weights = optimizer.next(state, weights, gradient)
             return weights, state, sums
 
-        state = local_training.initial_optimizer_state(self.optimizer, start)
-        state = local_training.at_rate(state, rate_factor)
-        end, sums = local_training.loop(step, start, state, batches)
-        return local_training.difference(start, end), sums
+        state = local_training.initial_optimizer_state(optimizer, given.start)
+        state = local_training.at_rate(state, given.rate_factor)
+        end, sums = local_training.loop(step, given.start, state, given.batches)
+        return local_training.difference(given.start, end), sums
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class ClientInput:
+    """What a client is given in a round.
+
+    Attributes:
+        start: The trainable weights that the round starts from.
+        frozen: The others.
+        batches: [number of batches, width] int32, the numbers of examples, -1 for none; see
+            `tfpriv.federated.local_training.loop`.
+        rate_factor: What the client learning rate is multiplied by in this round.
+        server: The server's state, a structure of tensors like `Algorithm.server_state`.
+        client: The client's own state, a structure of tensors like `Algorithm.client_state`.
+    """
+
+    start: Weights
+    frozen: Weights
+    batches: tf.Tensor
+    rate_factor: tf.Tensor
+    server: Any
+    client: Any
 
 
 @dataclasses.dataclass(frozen=True)
@@ -89,8 +116,8 @@ class ClientOutput:
 
     update: Weights
     sums: Sums
-    sent: object = ()
-    state: object = ()
+    sent: Any = ()
+    state: Any = ()
 
 
 class Algorithm(abc.ABC):
@@ -106,11 +133,11 @@ class Algorithm(abc.ABC):
 
     in_order = False
 
-    def server_state(self):
+    def server_state(self) -> Any:
         """Returns the first state of the server, a structure of tensors; () for none."""
         return ()
 
-    def client_state(self):
+    def client_state(self) -> Any:
         """Returns the first state of each client, a structure of tensors; () for none."""
         return ()
 
@@ -120,28 +147,10 @@ class Algorithm(abc.ABC):
         return bool(tf.nest.flatten(self.client_state()))
 
     @abc.abstractmethod
-    def train(
-        self,
-        start: Weights,
-        frozen: Weights,
-        batches: tf.Tensor,
-        rate_factor: tf.Tensor,
-        server,
-        client,
-    ) -> ClientOutput:
-        """Returns what a client does in a round.
+    def train(self, given: ClientInput) -> ClientOutput:
+        """Returns what a client does in a round, from what it was given."""
 
-        Args:
-            start: The trainable weights that the round starts from.
-            frozen: The others.
-            batches: [number of batches, width] int32, the numbers of examples, -1 for none; see
-                `tfpriv.federated.local_training.loop`.
-            rate_factor: What the client learning rate is multiplied by in this round.
-            server: The server's state.
-            client: The client's own state.
-        """
-
-    def server_step(self, state, update: Weights, sent):
+    def server_step(self, state: Any, update: Weights, sent: Any) -> tuple[Any, Weights]:
         """Returns the server's next state, and what its optimizer takes for a gradient.
 
         A round in which nobody's update counts leaves the state as it is, and skips this step.

@@ -1,18 +1,18 @@
 """FedAvg (McMahan et al. 2017, Algorithm 1): clients take local steps, the server their mean."""
 
-from tfpriv.federated.algorithms.base import Algorithm, ClientOutput, Setup
+from tfpriv.federated.algorithms.base import Algorithm, ClientInput, ClientOutput, Setup
 
 
 class FedAvg(Algorithm):
     """Local steps from the round's weights."""
 
-    def __init__(self, setup: Setup):
+    def __init__(self, setup: Setup) -> None:
         """Takes what clients train with."""
         self._setup = setup
 
-    def train(self, start, frozen, batches, rate_factor, server, client):
+    def train(self, given: ClientInput) -> ClientOutput:
         """See `Algorithm.train`; ClientUpdate of the paper."""
-        return ClientOutput(*self._setup.local_steps(start, frozen, batches, rate_factor))
+        return ClientOutput(*self._setup.local_steps(given))
 
 
 build = FedAvg

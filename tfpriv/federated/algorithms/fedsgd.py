@@ -1,7 +1,7 @@
 """FedSGD (McMahan et al. 2017, section 2): each client's full gradient, a step of the server."""
 
 from tfpriv.federated import local_training
-from tfpriv.federated.algorithms.base import Algorithm, ClientOutput, Setup
+from tfpriv.federated.algorithms.base import Algorithm, ClientInput, ClientOutput, Setup
 
 
 class FedSgd(Algorithm):
@@ -9,13 +9,15 @@ class FedSgd(Algorithm):
 
     in_order = True
 
-    def __init__(self, setup: Setup):
+    def __init__(self, setup: Setup) -> None:
         """Takes the model."""
         self._model = setup.model
 
-    def train(self, start, frozen, batches, rate_factor, server, client):
+    def train(self, given: ClientInput) -> ClientOutput:
         """See `Algorithm.train`."""
-        gradient, sums = local_training.full_gradient(self._model, start, frozen, batches)
+        gradient, sums = local_training.full_gradient(
+            self._model, given.start, given.frozen, given.batches
+        )
         return ClientOutput(gradient, sums)
 
 

@@ -6,7 +6,7 @@ import tensorflow as tf
 
 from tfpriv import norms
 from tfpriv.federated import local_training
-from tfpriv.federated.algorithms.base import Algorithm, ClientOutput, Setup
+from tfpriv.federated.algorithms.base import Algorithm, ClientInput, ClientOutput, Setup
 from tfpriv.federated.noise import SecretNoise
 from tfpriv.noise import step_width
 from tfpriv.privacy import Gaussian
@@ -20,7 +20,7 @@ class PrivateFedAvg(Algorithm):
     step. An example whose gradient is not finite adds zero.
     """
 
-    def __init__(self, setup: Setup, mechanism: Gaussian, expected_batch_size: float):
+    def __init__(self, setup: Setup, mechanism: Gaussian, expected_batch_size: float) -> None:
         """Prepares the noise.
 
         Args:
@@ -31,7 +31,7 @@ class PrivateFedAvg(Algorithm):
         Raises:
             UserError: if the grid of the noise would be too coarse.
         """
-        self._model, self._optimizer = setup.model, setup.optimizer
+        self._model, self._optimizer = setup.model, setup.local_optimizer
         self._clip_norm = mechanism.clip_norm
         self._expected_batch_size = expected_batch_size
         self._noise = None
@@ -40,16 +40,16 @@ class PrivateFedAvg(Algorithm):
             self._noise = SecretNoise()
             self._width = self._clip_norm * step_width(mechanism.noise_multiplier, size)
 
-    def train(self, start, frozen, batches, rate_factor, server, client):
+    def train(self, given: ClientInput) -> ClientOutput:
         """See `Algorithm.train`; no sum of loss or right answers is told."""
-        state = local_training.initial_optimizer_state(self._optimizer, start)
-        state = local_training.at_rate(state, rate_factor)
+        state = local_training.initial_optimizer_state(self._optimizer, given.start)
+        state = local_training.at_rate(state, given.rate_factor)
 
         def step(weights, state, batch):
             def clipped_gradient(example):
                 feature, label = example
                 gradient, _ = self._model.gradient(
-                    weights, frozen, feature[tf.newaxis], label[tf.newaxis]
+                    weights, given.frozen, feature[tf.newaxis], label[tf.newaxis]
                 )
                 is_finite = norms.is_finite(gradient)
                 # A clip of what is not finite means nothing, and times zero it is still NaN.
@@ -66,5 +66,5 @@ class PrivateFedAvg(Algorithm):
             state, weights = self._optimizer.next(state, weights, mean)
             return weights, state, (tf.zeros([]), tf.zeros([]))
 
-        end, sums = local_training.loop(step, start, state, batches)
-        return ClientOutput(local_training.difference(start, end), sums)
+        end, sums = local_training.loop(step, given.start, state, given.batches)
+        return ClientOutput(local_training.difference(given.start, end), sums)

@@ -3,7 +3,8 @@
 import tensorflow as tf
 
 from tfpriv.errors import UserError
-from tfpriv.federated.algorithms.base import Algorithm, ClientOutput, Setup
+from tfpriv.federated.algorithms.base import Algorithm, ClientInput, ClientOutput, Setup
+from tfpriv.federated.local_model import Weights
 
 
 class Scaffold(Algorithm):
@@ -13,7 +14,7 @@ class Scaffold(Algorithm):
     before they were corrected (option II). A client that takes no step keeps its own.
     """
 
-    def __init__(self, setup: Setup):
+    def __init__(self, setup: Setup) -> None:
         """Takes what clients train with.
 
         Raises:
@@ -26,34 +27,36 @@ class Scaffold(Algorithm):
             )
         self._setup = setup
 
-    def server_state(self):
+    def server_state(self) -> Weights:
         """Returns the first c, zeros."""
         return self._setup.model.zeros()
 
-    def client_state(self):
+    def client_state(self) -> Weights:
         """Returns the first c_i, zeros."""
         return self._setup.model.zeros()
 
-    def train(self, start, frozen, batches, rate_factor, server, client):
+    def train(self, given: ClientInput) -> ClientOutput:
         """See `Algorithm.train`."""
-        setup = self._setup
 
         def corrected(gradient, weights):
             return tuple(
-                g - mine + common for g, mine, common in zip(gradient, client, server, strict=True)
+                g - mine + common
+                for g, mine, common in zip(gradient, given.client, given.server, strict=True)
             )
 
-        update, sums = setup.local_steps(start, frozen, batches, rate_factor, corrected)
-        count = tf.cast(tf.shape(batches)[0], tf.float32)
-        taken = count * setup.learning_rate * rate_factor
+        update, sums = self._setup.local_steps(given, corrected)
+        count = tf.cast(tf.shape(given.batches)[0], tf.float32)
+        taken = count * self._setup.learning_rate * given.rate_factor
         moved = tuple(
             tf.where(taken > 0, tf.math.divide_no_nan(u, taken) - common, tf.zeros_like(u))
-            for u, common in zip(update, server, strict=True)
+            for u, common in zip(update, given.server, strict=True)
         )
-        following = tuple(mine + m for mine, m in zip(client, moved, strict=True))
+        following = tuple(mine + m for mine, m in zip(given.client, moved, strict=True))
         return ClientOutput(update, sums, sent=moved, state=following)
 
-    def server_step(self, state, update, sent):
+    def server_step(
+        self, state: Weights, update: Weights, sent: Weights
+    ) -> tuple[Weights, Weights]:
         """Moves c by the mean of the clients' changes, for those who took part."""
         part = self._setup.participation
         return tuple(c + part * s for c, s in zip(state, sent, strict=True)), update

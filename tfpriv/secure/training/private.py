@@ -86,7 +86,7 @@ class PrivateTraining:
         self._network = layers.from_keras(model)
         clipping.refuse_other_layers(self._network, config.network or config.model)
         self._clip_norm = plan.mechanism.clip_norm
-        self._noise = plan.mechanism.noise_multiplier * self._clip_norm
+        self._noise = plan.noise_multiplier * self._clip_norm
         self.capacity = _capacity(plan, steps)
         self._model = tf.keras.models.clone_model(model)
         self._model.set_weights(model.get_weights())

@@ -87,7 +87,7 @@ class _Session:
         noise = 0.0
         if config.is_private:
             self._plan = plan = private_training.build_plan(config, task, self._steps)
-            noise = plan.mechanism.noise_multiplier * plan.mechanism.clip_norm
+            noise = plan.noise_multiplier * plan.mechanism.clip_norm
             for note in plan.warnings:
                 runs.print_safely(f"note: {note}", sys.stderr)
             self._secure = PrivateTraining(prot, task, model, config, plan, self._steps)
