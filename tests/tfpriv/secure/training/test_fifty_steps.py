@@ -126,5 +126,7 @@ def test_fifty_steps_are_those_in_float64(network, optimizer, momentum, objectiv
         rounding = 2.0**-16 * np.sqrt(_STEPS * mine.size)  # up or down by a step of the grid
         # A number next to 0 may fall on the other side of a ReLU, and then takes another way.
         assert np.linalg.norm(mine - theirs) <= 0.03 * way + rounding
+    # Those of the weights that were found: how far two ways part, the weights have shown.
+    exact.set_weights(found)
     plain = exact(made.test_features.astype(np.float64)).numpy()
     assert np.max(np.abs(answers - plain)) <= 2.0**-7 * np.max(np.abs(plain))
