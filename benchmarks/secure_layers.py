@@ -24,7 +24,7 @@ from tfpriv.secure.inference import config as inference_config  # noqa: E402
 from tfpriv.secure.inference import evaluator, network, ranges  # noqa: E402
 from tfpriv.secure.parties import connection  # noqa: E402
 from tfpriv.secure.protocols import running  # noqa: E402
-from tfpriv.secure.training import layers  # noqa: E402
+from tfpriv.secure.training import backpropagation  # noqa: E402
 
 DOCS = pathlib.Path(__file__).parents[1] / "docs"
 _BATCH = 4
@@ -103,7 +103,7 @@ def measure(names=CASES) -> dict[str, dict]:
 def _is_trained(name):
     model = tf.keras.Sequential(CASES[name]())
     try:
-        layers.from_keras(model)
+        backpropagation.network_of(model)
     except UserError:
         return False
     return True

@@ -54,4 +54,4 @@ def test_example_runs(tmp_path, name):
 
 
 def test_there_are_examples():
-    assert len(EXAMPLES) == 6
+    assert len(EXAMPLES) == 7

@@ -96,6 +96,7 @@ NOT_NEGATIVE = Limit(lambda v: v >= 0 and math.isfinite(v), "must be a number at
 BETWEEN_0_AND_1 = Limit(lambda v: 0 <= v <= 1, "must be between 0 and 1")
 BELOW_1 = Limit(lambda v: 0 <= v < 1, "must be at least 0 and below 1")
 FRACTION = Limit(lambda v: 0 < v <= 1, "must be a number above 0 and at most 1")
+BELOW_HALF = Limit(lambda v: 0 <= v < 0.5, "must be at least 0 and below 0.5")
 PROBABILITY = Limit(lambda v: 0 < v < 1, "must be above 0 and below 1")
 
 

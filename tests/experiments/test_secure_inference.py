@@ -63,8 +63,9 @@ def test_answers_that_disagree_are_a_warning_and_a_status_of_their_own(tmp_path)
     models.save(models.build("2nn", (8, 8, 1), 10, seed=0), tmp_path / "model.keras")
     code = (
         "from experiments import program, secure_inference\n"
-        "from tfpriv.secure.inference import stages\n"
-        "stages.ReLU.compute = lambda self, protocol, x, *_: x.with_shares(x.shares - x.shares)\n"
+        "from tfpriv.secure.layers import activation\n"
+        "zeros = lambda self, protocol, x, *_: x.with_shares(x.shares - x.shares)\n"
+        "activation.ReLU.compute = zeros\n"
         "program.run(secure_inference.main)\n"
     )
     result = subprocess.run(

@@ -13,13 +13,18 @@ from tfpriv import norms, user_code
 from tfpriv.errors import UserError
 from tfpriv.federated.geometric_median import GeometricMedianFactory
 from tfpriv.federated.noise import from_grid, to_grid
+from tfpriv.federated.trimmed_mean import TrimmedMeanFactory
 from tfpriv.privacy import CLIP_NORMS, PrivacyPlan
 
 _WEIGHT_TYPE = tff.TensorType(np.float32)
+_FACTORIES = {"geometric_median": GeometricMedianFactory, "trimmed_mean": TrimmedMeanFactory}
 
 
 def build_aggregator(
-    plan: PrivacyPlan | None, update_type: tff.StructType, aggregator: str | None = "mean"
+    plan: PrivacyPlan | None,
+    update_type: tff.StructType,
+    aggregator: str | None = "mean",
+    **settings: object,
 ) -> tff.templates.AggregationProcess:
     """Returns the aggregation of updates, each multiplied by its weight, and of the weights.
 
@@ -32,6 +37,7 @@ def build_aggregator(
         update_type: TFF's type of an update.
         aggregator: Without a plan: a name of `config.AGGREGATORS`, or of a function of the user's
             own that returns a factory of tff.aggregators; the mean if None.
+        **settings: Those of the aggregator.
 
     Raises:
         UserError: The user's function returns something else, or the grid of the noise would be
@@ -40,13 +46,13 @@ def build_aggregator(
     if plan is None:
         if aggregator in (None, "mean"):  # None under example-level privacy
             return _mean_of_weighted(update_type)
-        return _by_factory(_factory(aggregator), update_type)
+        return _by_factory(_factory(aggregator, settings), update_type)
     return _private_mean(plan, update_type)
 
 
-def _factory(name):
-    if name == "geometric_median":
-        return GeometricMedianFactory()
+def _factory(name, settings):
+    if name in _FACTORIES:
+        return _FACTORIES[name](**settings)
     factory = user_code.load_function(name, "--aggregator")()
     kinds = tff.aggregators.WeightedAggregationFactory, tff.aggregators.UnweightedAggregationFactory
     if not isinstance(factory, kinds):

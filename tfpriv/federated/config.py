@@ -9,7 +9,7 @@ from tfpriv.errors import UserError
 from tfpriv.federated import algorithms
 from tfpriv.privacy import mechanisms, sampling
 
-AGGREGATORS = ("mean", "geometric_median")
+AGGREGATORS = ("mean", "geometric_median", "trimmed_mean")
 CLIENT_OPTIMIZERS = ("sgd", "momentum", "adam")
 SERVER_OPTIMIZERS = ("sgd", "momentum", "adam", "yogi", "adagrad")
 WEIGHTINGS = ("examples", "uniform")
@@ -109,12 +109,20 @@ class FederatedConfig:
     )
     aggregator: str | Callable | None = _training(
         None,
-        "How the updates become one: their weighted mean, or the geometric median (Pillutla et al. "
-        "2022), which a minority of bad clients moves little.",
+        "How the updates become one: their weighted mean; or what a minority of bad clients moves "
+        "little: geometric_median (Pillutla et al. 2022), trimmed_mean (Yin et al. 2018).",
         choices=AGGREGATORS,
         own="a function () -> a factory of tff.aggregators whose result is a mean of updates",
         belongs_to=("privacy_unit", ("none",)),
         otherwise="mean",
+    )
+    trimmed_fraction: float | None = _training(
+        None,
+        "The fraction of a round's clients, rounded up, whose values are left out at each end, for "
+        "each number of an update.",
+        belongs_to=("aggregator", ("trimmed_mean",)),
+        otherwise=0.1,
+        limit=settings.BELOW_HALF,
     )
     batch_size: int = _training(
         20,

@@ -139,8 +139,9 @@ def build_process(
     weights_type = model.weights_type
     broadcast = tff.learning.templates.build_broadcast_process(weights_type)
     assert config.aggregator is None or isinstance(config.aggregator, str), "it is complete"
+    own = settings.belonging_to(config, "aggregator", config.aggregator or "mean")
     aggregator = aggregation.build_aggregator(
-        over_clients, weights_type.trainable, config.aggregator
+        over_clients, weights_type.trainable, config.aggregator, **own
     )
     finalizer = tff.learning.templates.build_apply_optimizer_finalizer(
         build_server_optimizer(config), weights_type

@@ -1,8 +1,13 @@
 """Evaluation and training on secret shares, with tf-encrypted's protocols."""
 
+from typing import TYPE_CHECKING
+
 from tfpriv import runs
 from tfpriv.secure.inference.config import InferenceConfig
 from tfpriv.secure.training.config import SecureTrainingConfig
+
+if TYPE_CHECKING:
+    import tensorflow as tf
 
 __all__ = [
     "InferenceConfig",
@@ -56,7 +61,7 @@ def separate_devices() -> None:
     connection.separate_local_devices()
 
 
-def check_model(model) -> None:
+def check_model(model: "tf.keras.Model") -> None:
     """Raises UserError, with its layer's name, if a Keras model cannot be computed on shares.
 
     Args:

@@ -8,6 +8,7 @@ players.json says where the servers are: {"server0": "host:port", "server1": ...
 import os
 import signal
 import sys
+from typing import TYPE_CHECKING
 
 from absl import app, flags
 
@@ -15,8 +16,11 @@ from tfpriv import environment, errors, listening
 from tfpriv.errors import UserError
 from tfpriv.secure.parties import addresses
 
+if TYPE_CHECKING:
+    import tensorflow as tf
 
-def start(config: str, name: str, *, trusted_network: bool = False):
+
+def start(config: str, name: str, *, trusted_network: bool = False) -> "tf.distribute.Server":
     """Starts a server in this process, for as long as the process lives.
 
     Args:

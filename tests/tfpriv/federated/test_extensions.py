@@ -12,9 +12,9 @@ from tfpriv.federated.config import FederatedConfig
 UPDATE = tff.types.to_type(((np.float32, (2,)), (np.float32, ())))
 
 
-def aggregate(name, updates, weights):
+def aggregate(name, updates, weights, **settings):
     """Returns the mean of updates by an aggregator; they are multiplied by their weights first."""
-    process = aggregation.build_aggregator(None, UPDATE, name)
+    process = aggregation.build_aggregator(None, UPDATE, name, **settings)
     sent = [
         tuple(np.asarray(part, np.float32) * np.float32(weight) for part in update)
         for update, weight in zip(updates, weights, strict=True)
@@ -46,11 +46,31 @@ def test_geometric_median_is_the_published_iteration():
     assert np.linalg.norm(flat) < 0.2 * np.linalg.norm(np.concatenate(list(map(np.ravel, plain))))
 
 
-def test_a_client_without_weight_does_not_count():
-    found = aggregate("geometric_median", [([1, 1], 1), ([1, 1], 1), ([9, 9], 9)], [1, 1, 0])
+@pytest.mark.parametrize(
+    ("clients", "fraction", "cut"),
+    [(7, 0.1, 1), (10, 0.2, 2), (5, 0.0, 0), (2, 0.4, 0), (1, 0.4, 0)],
+)
+def test_trimmed_mean_is_the_mean_of_what_is_left_of_each_number(clients, fraction, cut):
+    points = np.random.default_rng(1).normal(size=(clients, 3)).astype(np.float32)
+    points[0, 0], points[-1, 1] = 1e6, -1e6
+    updates, weights = [(p[:2], p[2]) for p in points], range(1, clients + 1)
+    found = aggregate("trimmed_mean", updates, weights, trimmed_fraction=fraction)
+    expected = np.sort(points, axis=0)[cut : clients - cut].mean(axis=0)
+    np.testing.assert_allclose([*found[0], found[1]], expected, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("name", ["geometric_median", "trimmed_mean"])
+def test_a_client_without_weight_does_not_count(name):
+    found = aggregate(name, [([1, 1], 1), ([1, 1], 1), ([9, 9], 9)], [1, 1, 0])
     np.testing.assert_allclose(np.concatenate([found[0], [found[1]]]), np.ones(3), rtol=1e-5)
-    nobody = aggregate("geometric_median", [([1, 1], 1)], [0])
+    nobody = aggregate(name, [([1, 1], 1)], [0])
     np.testing.assert_array_equal(nobody[0], np.zeros(2))
+
+
+@pytest.mark.parametrize("name", ["geometric_median", "trimmed_mean"])
+def test_a_round_without_clients_changes_nothing(name):
+    found = aggregate(name, [], [])
+    np.testing.assert_array_equal(found[0], np.zeros(2))
 
 
 def own(**functions):

@@ -16,8 +16,10 @@ import tensorflow as tf
 from tfpriv import datasets, models, runs, user_code
 from tfpriv.errors import UserError
 from tfpriv.secure import agreement
-from tfpriv.secure.inference import grids, network, ranges, stages
+from tfpriv.secure.inference import grids, network, ranges
 from tfpriv.secure.inference.config import InferenceConfig
+from tfpriv.secure.layers.activation import softmax
+from tfpriv.secure.layers.stage import Stage
 from tfpriv.secure.parties import communication
 from tfpriv.secure.parties.connection import LOCAL, connected
 from tfpriv.secure.parties.parties import Parties
@@ -40,7 +42,7 @@ class StageResult:
         values: float64 of shape [n, ...]; None if they stayed shares.
     """
 
-    stage: stages.Stage
+    stage: Stage
     seconds: float
     traffic: communication.Traffic | None
     values: np.ndarray | None
@@ -222,7 +224,7 @@ def _traced(function, *arguments):
 def open_outputs(net: network.Network, outputs: np.ndarray) -> np.ndarray:
     """Applies to revealed outputs the activation that the client was left to apply."""
     if net.opened == "softmax":
-        return stages.softmax(outputs)
+        return softmax(outputs)
     if net.opened == "sigmoid":
         return 1 / (1 + np.exp(-outputs))
     return outputs

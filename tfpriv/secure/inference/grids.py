@@ -9,51 +9,19 @@ they hold, no number leaves the ring: each stage's sums are bounded by its weigh
 of what it reads.
 """
 
-import dataclasses
-import math
 from collections.abc import Sequence
 
 from tfpriv.errors import UserError
-from tfpriv.secure.protocols import fixed_point
+from tfpriv.secure.layers.grid import Grid, log2
+from tfpriv.secure.layers.stage import Stage
 
 # A layer whose inputs or weights have fewer bits, of their largest, is refused.
 _FEWEST_BITS = 13
-# No bound is taken for smaller than this, nor a weight.
-_SMALLEST = 2.0**-40
 # What is revealed has as many bits.
 _OUTPUT_BITS = 30
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Grid:
-    """What is chosen for a stage.
-
-    Attributes:
-        reads: The bound of the magnitudes that it reads, a power of two.
-        gives: The bound of what it gives.
-        bits_read: The grid of what it reads.
-        weights: The grid of its weights.
-        bits_given: The grid of what it gives.
-    """
-
-    reads: float
-    gives: float
-    bits_read: int
-    weights: int
-    bits_given: int
-
-
-def log2(size: float) -> int:
-    """Returns the least whole number whose power of two is at least `size`."""
-    return math.ceil(math.log2(max(size, _SMALLEST)))
-
-
-def room_for(bound: float) -> int:
-    """Returns the finest grid on which numbers of at most `bound` fit the ring."""
-    return fixed_point.RING_BITS - log2(bound)
-
-
-def choose(stages: Sequence, bounds: Sequence[float]) -> tuple[Grid, ...]:
+def choose(stages: Sequence[Stage], bounds: Sequence[float]) -> tuple[Grid, ...]:
     """Returns the grids of a row of stages.
 
     Args:
@@ -95,7 +63,7 @@ def _refuse_coarse(stage, what, bits, size):
         )
 
 
-def errors(stages: Sequence, grids: Sequence[Grid]) -> list[float]:
+def errors(stages: Sequence[Stage], grids: Sequence[Grid]) -> list[float]:
     """Returns how far off, on shares, each stage's results are at most if all bounds hold.
 
     The largest that rounding could do if all of it pointed in one direction: for many layers in a

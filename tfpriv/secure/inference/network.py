@@ -11,9 +11,11 @@ import numpy as np
 import tensorflow as tf
 
 from tfpriv.errors import UserError
-from tfpriv.secure import keras_layers
-from tfpriv.secure.inference import stages
-from tfpriv.secure.inference.stages import Linear, MaxPooling, Normalization, Stage
+from tfpriv.secure.layers import keras_layers, stages_of
+from tfpriv.secure.layers.normalization import Normalization
+from tfpriv.secure.layers.pooling import MaxPooling
+from tfpriv.secure.layers.stage import Stage
+from tfpriv.secure.layers.weighted import Linear
 
 _RISING = ("relu", "tanh", "sigmoid", "softplus", "elu", "selu", "exponential", "hard_sigmoid")
 
@@ -81,7 +83,7 @@ def from_keras(model: tf.keras.Model, *, softmax: str = "reveal") -> Network:
         )
     row: list[Stage] = []
     for layer in layers:
-        row += stages.of_layer(layer)
+        row += stages_of(layer)
     row = _pool_before_activation(_fold_normalization(row))
     opened = None
     if row and row[-1].kind in ("softmax", "sigmoid") and softmax == "reveal":

@@ -2,13 +2,14 @@
 
 import functools
 import pathlib
+import types
 from importlib import machinery
 
 from tfpriv.errors import UserError
 
 
 @functools.cache
-def load():
+def load() -> types.ModuleType:
     """Loads the ops into TensorFlow and returns the module that holds their Python functions.
 
     Raises:

@@ -89,7 +89,7 @@ def _checked(found):
     missing = [name for name in SERVERS if name not in found]
     if missing:
         raise ValueError(f"names no {missing[0]}")
-    owners = {}
+    owners: dict[str, str] = {}
     for name, address in found.items():
         if not isinstance(address, str) or not _ADDRESS.fullmatch(address):
             raise ValueError(f"gives {name} the address {address!r}, which is not host:port")

@@ -3,6 +3,8 @@
 import collections
 import dataclasses
 
+import tensorflow as tf
+
 from tfpriv.secure.parties.parties import Parties
 
 
@@ -30,7 +32,7 @@ def none(parties: Parties) -> Traffic:
     return Traffic(bytes_sent=dict.fromkeys(parties.devices, 0), rounds=0)
 
 
-def measure(graph, parties: Parties) -> Traffic:
+def measure(graph: tf.Graph, parties: Parties) -> Traffic:
     """Returns what is sent when a graph runs once.
 
     A tensor travels once to each party that has an operation which reads it, as TensorFlow sends
@@ -45,7 +47,7 @@ def measure(graph, parties: Parties) -> Traffic:
         raise ValueError("the parties share a device, so what they send cannot be told")
     party_of = {device: name for name, device in parties.devices.items()}
     sent = dict.fromkeys(parties.devices, 0)
-    rounds = {}
+    rounds: dict[str, int] = {}
     needed = _needed(graph)
     for op in needed:
         here = party_of.get(op.device)

@@ -1,6 +1,7 @@
 """How a process gets the parties of a computation: within itself, or as players elsewhere."""
 
 import contextlib
+from collections.abc import Iterator
 
 import tensorflow as tf
 
@@ -35,7 +36,7 @@ def local() -> Parties:
 
 
 @contextlib.contextmanager
-def connected(players: str, *, trusted_network: bool):
+def connected(players: str, *, trusted_network: bool) -> Iterator[Parties]:
     """Yields the parties that --players names, and watches over them while the block computes.
 
     To be entered before this process holds tensors.

@@ -89,7 +89,7 @@ class Watch:
         if self.interrupted:
             sentence, status = "interrupted.", 128 + signal.SIGINT
         else:
-            sentence, status = self.reason, 2
+            sentence, status = str(self.reason), 2
         sys.stdout.flush()
         print(f"error: {sentence}", file=sys.stderr, flush=True)
         os._exit(status)

@@ -14,13 +14,19 @@ sensitivity, which is `clip_norm`; it costs what the clip aims low.
 
 import dataclasses
 import math
+from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
 from tfpriv.errors import UserError
+from tfpriv.secure import layers as secure_layers
+from tfpriv.secure.layers.trained import square_sum
 from tfpriv.secure.protocols import fixed_point, smooth
-from tfpriv.secure.training import layers, objectives
-from tfpriv.secure.training.backpropagation import forward, gradients_of_outputs
+from tfpriv.secure.protocols.engine import PrivateTensor
+from tfpriv.secure.protocols.protocol import Protocol
+from tfpriv.secure.training import objectives
+from tfpriv.secure.training.backpropagation import Network, forward, gradients_of_outputs
 
 # The clip aims this far below the bound, for the error of the square root and of rounding.
 AIM = 0.99
@@ -33,33 +39,36 @@ _LARGEST_D = {objectives.SOFTMAX: 1.0, objectives.SIGMOID: 1.0, objectives.SQUAR
 # public, see to it.
 _LARGEST_INPUT = 2.0**28
 _LARGEST_GRADIENT = 2.0**28
-# An example with a larger |a|^2 in some layer counts nothing: it would leave no room for |d|^2.
-_LARGEST_FACTOR = 2.0**18
 # Of a gradient's squared norm, for the square root; one that is beyond counts nothing.
 _LARGEST_SQUARE = 28
 _MOST_LAYERS = 8
 # What publishing a weight can change it by.
 _HALF_STEP = 2.0**-17
 _BITS = 24
-# Behind the point of an example's gradient in a convolution, whose square must fit the ring.
-_GRADIENT_BITS = 12
 _LARGEST_KERNEL_GRADIENT = 2.0**18
+_OURS = secure_layers.__name__
 
 
-def refuse_other_layers(network: list, name: str) -> None:
+def refuse_other_layers(network: Network, name: str) -> None:
     """Refuses a network whose per-example gradients have no closed form here."""
     for layer in network:
-        known = layers.Dense | layers.Conv2D | layers.MaxPooling2D | layers.ReLU | layers.Flatten
-        if not isinstance(layer, known):
+        # Of a layer from elsewhere nobody has proved that the clip holds.
+        if not layer.can_clip or not type(layer).__module__.startswith(f"{_OURS}."):
             raise UserError(
-                f"{name} has a {type(layer).__name__} layer, and gradients are clipped on shares "
-                "in dense layers and convolutions only; use --network=A, B or D."
+                f"{name} has a {layer.kind} layer, and gradients are clipped on shares in dense "
+                "layers and convolutions only; use --network=A, B or D."
             )
     if sum(layer.num_weights > 0 for layer in network) > _MOST_LAYERS:
         raise UserError(f"{name} has more than {_MOST_LAYERS} layers with weights; use fewer.")
 
 
-def refuse_overflow(network: list, weights: list[np.ndarray], shape, largest, objective) -> None:
+def refuse_overflow(
+    network: Network,
+    weights: Sequence[np.ndarray],
+    shape: Sequence[int],
+    largest: float,
+    objective: str,
+) -> None:
     """Refuses weights with which some example could leave the ring, before they are used.
 
     The weights are public under differential privacy, and so is this bound, which no data enter.
@@ -104,7 +113,13 @@ class NormBounds:
     kernel_gradients: float
 
 
-def norm_bounds(network: list, weights: list[np.ndarray], shape, largest, objective) -> NormBounds:
+def norm_bounds(
+    network: Network,
+    weights: Sequence[np.ndarray],
+    shape: Sequence[int],
+    largest: float,
+    objective: str,
+) -> NormBounds:
     """Returns bounds on the norms of what all examples make, from the weights alone.
 
     A layer multiplies a norm by at most its matrix's largest singular value; a convolution's matrix
@@ -124,9 +139,8 @@ def norm_bounds(network: list, weights: list[np.ndarray], shape, largest, object
         gradients.append(gradients[-1] * gain + 1)
     gradients.reverse()
     of_kernels = [
-        (x * math.sqrt(_overlap(layer)) + math.sqrt(count)) * d
+        layer.largest_part(x, d, count)
         for layer, x, d, count in zip(weighted, inputs, gradients, places, strict=False)
-        if isinstance(layer, layers.Conv2D)
     ]
     return NormBounds(
         inputs=max(inputs),
@@ -135,41 +149,33 @@ def norm_bounds(network: list, weights: list[np.ndarray], shape, largest, object
     )
 
 
-def _overlap(layer):
-    """Returns in how many windows a pixel of a convolution is at most."""
-    if not isinstance(layer, layers.Conv2D):
-        return 1
-    return math.prod(
-        -(-size // stride) for size, stride in zip(layer.size, layer.strides, strict=True)
-    )
-
-
 def _gain(layer, kernel):
     """Returns how much larger than its input's norm that of a layer's output can be, at most."""
     matrix = kernel.reshape(-1, kernel.shape[-1])
     rounding = math.sqrt(matrix.size) * _HALF_STEP
-    return (float(np.linalg.norm(matrix, 2)) + rounding) * math.sqrt(_overlap(layer))
+    return (float(np.linalg.norm(matrix, 2)) + rounding) * math.sqrt(layer.overlap)
 
 
 def _places(network, shape):
     """Returns at how many places each layer with weights adds its bias."""
-    counts = []
+    sides, counts = tuple(shape[:2]), []
     for layer in network:
-        if isinstance(layer, layers.Conv2D):
-            sides = [
-                -(-side // stride) if layer.padding == "SAME" else (side - size) // stride + 1
-                for side, size, stride in zip(shape[:2], layer.size, layer.strides, strict=True)
-            ]
-            shape = sides
-            counts.append(math.prod(sides))
-        elif isinstance(layer, layers.MaxPooling2D):
-            shape = [side // size for side, size in zip(shape[:2], layer.size, strict=True)]
-        elif isinstance(layer, layers.Dense):
-            counts.append(1)
+        if layer.num_weights:
+            counts.append(layer.places(sides))
+        sides = layer.sides_after(sides)
     return counts
 
 
-def clipped_sums(prot, network, weights, objective, x, labels, taken, clip_norm) -> list:
+def clipped_sums(
+    prot: Protocol,
+    network: Network,
+    weights: Sequence[Sequence[Any]],
+    objective: str,
+    x: PrivateTensor,
+    labels: PrivateTensor,
+    taken: PrivateTensor,
+    clip_norm: float,
+) -> list[PrivateTensor]:
     """Returns the sums of the clipped gradients, at twice the scale and exact.
 
     Args:
@@ -189,7 +195,7 @@ def clipped_sums(prot, network, weights, objective, x, labels, taken, clip_norm)
     d_y = objectives.gradient(prot, objective, outputs, labels)
     d_y = clamp(prot, d_y, -_LARGEST_D[objective], _LARGEST_D[objective])
     parts = [
-        _part_of(prot, network[index], caches[index], d)
+        network[index].part(prot, caches[index], d)
         for index, d in gradients_of_outputs(prot, network, weights, caches, d_y)
         if network[index].num_weights
     ]
@@ -204,104 +210,10 @@ def clipped_sums(prot, network, weights, objective, x, labels, taken, clip_norm)
     return sums
 
 
-def clamp(prot, x, low: float, high: float):
+def clamp(prot: Protocol, x: PrivateTensor, low: float, high: float) -> PrivateTensor:
     """Returns `x` within [low, high], whatever element of the ring it is."""
     x = _select(prot, x > high, high, x)
     return _select(prot, x < low, low, x)
-
-
-@dataclasses.dataclass(frozen=True)
-class _Part:
-    """What an example's gradient in one layer is made of: products of numbers of a and of d.
-
-    Attributes:
-        a: [batch, n].
-        d: [batch, m].
-        a_squared: [batch, 1], |a|^2, rounded up; 0 where it is too large.
-        is_small: [batch, 1] bits: whether it is not.
-    """
-
-    a: object
-    d: object
-    a_squared: object
-    is_small: object
-
-    def times(self, prot, factor):
-        width = int(self.d.shape[1])
-        return dataclasses.replace(self, d=self.d * _repeated(prot, factor, width))
-
-
-class _DensePart(_Part):
-    """a is the layer's input, and d the gradient of its output."""
-
-    def squared(self, prot):
-        """Returns about the squared norm of the gradient, [batch, 1]."""
-        return self.a_squared * prot.truncate(_square_sum(prot, self.d))
-
-    def sums(self, prot, d):
-        """Returns the gradients of kernel and bias for these d, summed, at twice the scale."""
-        kernel = fixed_point.matmul(prot, prot.transpose(self.a), d)
-        return [kernel, fixed_point.at_twice_the_scale(prot, d.reduce_sum(axis=0))]
-
-
-@dataclasses.dataclass(frozen=True)
-class _ConvolutionPart(_Part):
-    """a is the gradient of kernel and bias in a row, on a grid of its own, and d is [batch, 1].
-
-    Attributes:
-        shape: The kernel's.
-    """
-
-    shape: tuple[int, ...]
-
-    def squared(self, prot):
-        return self.a_squared
-
-    def sums(self, prot, d):
-        total = prot.matmul(prot.transpose(self.a), fixed_point.raw(prot, d))
-        missing = prot.fixedpoint_config.precision_fractional - _GRADIENT_BITS
-        total = fixed_point.scaled(prot, fixed_point.whole_multiple(prot, total, 2**missing))
-        size = math.prod(self.shape)
-        channels = self.shape[-1]
-        return [
-            prot.reshape(total[:size], self.shape),
-            prot.reshape(total[size : size + channels], [channels]),
-        ]
-
-
-def _part_of(prot, layer, cache, d):
-    """Returns the part of a layer, from what it kept on the way forward and from d."""
-    if isinstance(layer, layers.Dense):
-        a_squared = prot.truncate(_square_sum(prot, cache)) + (1 + _step(prot))
-        return _DensePart(cache, d, *_capped(prot, a_squared))
-    patches, _ = cache
-    batch, rows, columns, channels = (int(n) for n in d.shape)
-    length = int(patches.shape[1])
-    d = prot.reshape(d, [batch, rows * columns, channels])
-    patches = prot.reshape(patches, [batch, rows * columns, length])
-    of_kernel = fixed_point.matmul(prot, prot.transpose(patches, perm=[0, 2, 1]), d)
-    of_bias = fixed_point.at_twice_the_scale(prot, d.reduce_sum(axis=1))
-    gradient = prot.concat([prot.reshape(of_kernel, [batch, length * channels]), of_bias], axis=1)
-    fraction = prot.fixedpoint_config.precision_fractional
-    a = fixed_point.raw(prot, prot.truncate(gradient, amount=2 * fraction - _GRADIENT_BITS))
-    squares = prot.mul(a, a).reduce_sum(axis=1, keepdims=True)
-    a_squared = prot.truncate(squares, amount=2 * _GRADIENT_BITS - fraction)
-    a_squared = fixed_point.scaled(prot, a_squared) + _step(prot)
-    one = prot.define_constant(np.ones([batch, 1]))
-    d = a_squared - a_squared + one
-    return _ConvolutionPart(
-        a, d, *_capped(prot, a_squared), (*layer.size, length // math.prod(layer.size), channels)
-    )
-
-
-def _capped(prot, a_squared):
-    """Returns squared norms, 0 where they are too large, and bits: where they are not."""
-    is_small = a_squared <= _LARGEST_FACTOR
-    return prot.mul_ab(a_squared, is_small), is_small
-
-
-def _repeated(prot, x, times):
-    return x if times == 1 else prot.tile(x, [1, times])
 
 
 def _factor(prot, parts, clip_norm):
@@ -333,17 +245,13 @@ def _is_within(prot, parts, clip_norm):
     limit = math.floor(clip_norm**2 * 2.0**bits)
     total = None
     for part in parts:
-        squared = prot.truncate(_square_sum(prot, part.d), amount=2 * fraction - bits)
+        squared = prot.truncate(square_sum(prot, part.d), amount=2 * fraction - bits)
         squared = fixed_point.raw(prot, squared) + 1
         # More than the limit is too much already, and twice the limit stays in the ring.
         squared = _select(prot, squared > 2 * limit, 2 * limit, squared)
         own = prot.mul(squared, fixed_point.raw(prot, part.a_squared))
         total = own if total is None else total + own
     return total <= limit << fraction
-
-
-def _square_sum(prot, x):
-    return fixed_point.product(prot, x, x).reduce_sum(axis=1, keepdims=True)
 
 
 def _select(prot, bit, if_true, if_false):
@@ -358,7 +266,3 @@ def _where(prot, bit, number, is_scaled):
     shape = [int(n) for n in bit.shape]
     constant = prot.define_constant(np.full(shape, number), apply_scaling=is_scaled)
     return prot.mul_ab(constant, bit)
-
-
-def _step(prot):
-    return 2.0**-prot.fixedpoint_config.precision_fractional

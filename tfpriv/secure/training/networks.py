@@ -4,6 +4,8 @@ They are those of its examples/models, and of its table of accuracies: A is netw
 (Mohassel, Zhang 2017), B of MiniONN (Liu et al. 2017), C LeNet, D of Chameleon (Riazi et al. 2018).
 """
 
+from collections.abc import Sequence
+
 import tensorflow as tf
 
 from tfpriv.errors import UserError
@@ -11,7 +13,7 @@ from tfpriv.errors import UserError
 _SMALLEST_SIDE = {"B": 16, "C": 16}
 
 
-def build(name: str, input_shape, num_outputs: int, seed: int) -> tf.keras.Model:
+def build(name: str, input_shape: Sequence[int], num_outputs: int, seed: int) -> tf.keras.Model:
     """Returns a network with Keras's initial weights, the same for the same seed.
 
     Args:

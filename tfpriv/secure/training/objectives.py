@@ -1,13 +1,17 @@
 """The gradient of each loss with respect to the network's output, on shares, for each example."""
 
 from tfpriv.secure.protocols import fixed_point, smooth
+from tfpriv.secure.protocols.engine import PrivateTensor
+from tfpriv.secure.protocols.protocol import Protocol
 
 SOFTMAX = "softmax"
 SIGMOID = "sigmoid"
 SQUARED = "squared"
 
 
-def gradient(prot, objective: str, outputs, labels):
+def gradient(
+    prot: Protocol, objective: str, outputs: PrivateTensor, labels: PrivateTensor
+) -> PrivateTensor:
     """Returns the gradient of each example's loss, [batch, outputs]; not divided by the batch.
 
     Args:

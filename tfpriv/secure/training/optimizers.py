@@ -5,10 +5,14 @@ grid. The division is part of the step's factor, which `fixed_point.multiply` ho
 """
 
 import math
+from collections.abc import Sequence
 
 import tensorflow as tf
 
 from tfpriv.secure.protocols import fixed_point, smooth
+from tfpriv.secure.protocols.engine import PrivateTensor
+from tfpriv.secure.protocols.protocol import Protocol
+from tfpriv.secure.training.config import SecureTrainingConfig
 
 _BETA1, _BETA2 = 0.9, 0.999
 # Added to the scaled sum of squares of adam and amsgrad, where it is a root mean square gradient
@@ -25,12 +29,19 @@ class SharedSgd:
     # What the first slot must stay below: a sum at twice the scale, with its momentum.
     largest_slot = 2.0**28
 
-    def __init__(self, *, learning_rate, momentum, batch_size) -> None:
+    def __init__(self, *, learning_rate: float, momentum: float, batch_size: float) -> None:
         """Sets the rates; the batch size turns sums into means."""
         self._rate = learning_rate / batch_size
         self._momentum = momentum
 
-    def apply(self, prot, weight, slots, gradient, step):
+    def apply(
+        self,
+        prot: Protocol,
+        weight: PrivateTensor,
+        slots: Sequence[PrivateTensor],
+        gradient: PrivateTensor,
+        step: tf.Tensor,
+    ) -> tuple[PrivateTensor, list[PrivateTensor]]:
         """Returns a weight and its slots after a step.
 
         Args:
@@ -56,14 +67,21 @@ class SharedAdam:
     # What the first slot must stay below, so that the square of what is added to it fits.
     largest_slot = 2.0**11
 
-    def __init__(self, *, learning_rate, batch_size, amsgrad) -> None:
+    def __init__(self, *, learning_rate: float, batch_size: float, amsgrad: bool) -> None:
         """Sets the rates."""
         self.slots = 3 if amsgrad else 2
         self._gradient_shift = _gradient_shift(batch_size)
         self._rate_shift = 14 - math.ceil(math.log2(4 * learning_rate))
         self._learning_rate = learning_rate
 
-    def apply(self, prot, weight, slots, gradient, step):
+    def apply(
+        self,
+        prot: Protocol,
+        weight: PrivateTensor,
+        slots: Sequence[PrivateTensor],
+        gradient: PrivateTensor,
+        step: tf.Tensor,
+    ) -> tuple[PrivateTensor, list[PrivateTensor]]:
         """Returns a weight and its slots after a step; see `SharedSgd.apply`."""
         first, second, *largest = slots
         bits = prot.fixedpoint_config.precision_fractional
@@ -84,14 +102,21 @@ class SharedAdam:
 class Sgd:
     """`SharedSgd` in plaintext, on lists of tf.Variable or arrays."""
 
-    def __init__(self, weights, *, learning_rate, momentum, batch_size) -> None:
+    def __init__(
+        self,
+        weights: Sequence[tf.Variable],
+        *,
+        learning_rate: float,
+        momentum: float,
+        batch_size: float,
+    ) -> None:
         """Makes the velocities of `weights`."""
         self._weights = weights
         self._rate = learning_rate / batch_size
         self._momentum = momentum
         self._velocities = [tf.Variable(tf.zeros_like(weight)) for weight in weights]
 
-    def apply(self, gradients, step):
+    def apply(self, gradients: Sequence[tf.Tensor], step: tf.Tensor) -> None:
         """Changes the weights by gradients that are sums over the batch."""
         del step
         for weight, velocity, gradient in zip(
@@ -104,7 +129,14 @@ class Sgd:
 class Adam:
     """`SharedAdam` in plaintext."""
 
-    def __init__(self, weights, *, learning_rate, batch_size, amsgrad) -> None:
+    def __init__(
+        self,
+        weights: Sequence[tf.Variable],
+        *,
+        learning_rate: float,
+        batch_size: float,
+        amsgrad: bool,
+    ) -> None:
         """Makes the moments of `weights`."""
         self._weights = weights
         self._learning_rate = learning_rate
@@ -114,7 +146,7 @@ class Adam:
             [tf.Variable(tf.zeros_like(weight)) for weight in weights] for _ in range(3)
         )
 
-    def apply(self, gradients, step):
+    def apply(self, gradients: Sequence[tf.Tensor], step: tf.Tensor) -> None:
         """Changes the weights; `step` counts from 1."""
         rate = tf.cast(_adam_rate(self._learning_rate, step), tf.float32)
         for weight, first, second, largest, gradient in zip(
@@ -127,20 +159,26 @@ class Adam:
             weight.assign_sub(rate * first * tf.math.rsqrt(largest + _EPSILON))
 
 
-def shared(config):
+def shared(config: SecureTrainingConfig) -> SharedSgd | SharedAdam:
     """Returns the optimizer that `config` names, for shares."""
-    rates = {"learning_rate": config.learning_rate, "batch_size": config.batch_size}
+    rate, size = config.learning_rate, config.batch_size
+    assert rate is not None, "the config is complete"
     if config.optimizer == "sgd":
-        return SharedSgd(**rates, momentum=config.momentum)
-    return SharedAdam(**rates, amsgrad=config.optimizer == "amsgrad")
+        momentum = config.momentum or 0.0
+        return SharedSgd(learning_rate=rate, momentum=momentum, batch_size=size)
+    is_amsgrad = config.optimizer == "amsgrad"
+    return SharedAdam(learning_rate=rate, batch_size=size, amsgrad=is_amsgrad)
 
 
-def plain(weights, config):
+def plain(weights: Sequence[tf.Variable], config: SecureTrainingConfig) -> Sgd | Adam:
     """Returns the optimizer that `config` names, for TensorFlow's variables."""
-    rates = {"learning_rate": config.learning_rate, "batch_size": config.batch_size}
+    rate, size = config.learning_rate, config.batch_size
+    assert rate is not None, "the config is complete"
     if config.optimizer == "sgd":
-        return Sgd(weights, **rates, momentum=config.momentum)
-    return Adam(weights, **rates, amsgrad=config.optimizer == "amsgrad")
+        momentum = config.momentum or 0.0
+        return Sgd(weights, learning_rate=rate, momentum=momentum, batch_size=size)
+    is_amsgrad = config.optimizer == "amsgrad"
+    return Adam(weights, learning_rate=rate, batch_size=size, amsgrad=is_amsgrad)
 
 
 def _adam_rate(learning_rate, step):

@@ -7,9 +7,15 @@ each layer's outputs, gradients, weights and optimizer's state.
 """
 
 import math
+from collections.abc import Iterable, Sequence
+
+import tensorflow as tf
 
 from tfpriv.errors import UserError
+from tfpriv.secure.layers.trained import TrainedLayer
 from tfpriv.secure.protocols import fixed_point
+from tfpriv.secure.protocols.engine import PrivateTensor
+from tfpriv.secure.protocols.protocol import Protocol
 
 # What each number that a layer gives stays below, and at most each gradient and each weight.
 _LARGEST = 2.0**9
@@ -25,38 +31,38 @@ class Check:
         bits: Tensors of the graph: 1 if a number is beyond its bound.
     """
 
-    def __init__(self, prot, network: list) -> None:
+    def __init__(self, prot: Protocol, network: Sequence[TrainedLayer]) -> None:
         """Looks at nothing yet.
 
         Args:
             prot: The protocol.
-            network: Layers, as `layers.from_keras` returns them.
+            network: Layers, as `backpropagation.network_of` returns them.
         """
-        self.names = []
-        self.bits = []
+        self.names: list[str] = []
+        self.bits: list[tf.Tensor] = []
         self._prot = prot
         self._layers = _names(network)
 
-    def outputs(self, layer: int, x) -> None:
+    def outputs(self, layer: int, x: PrivateTensor) -> None:
         """Looks at what a layer gives, by its number in the network, if it has weights."""
         self._add("outputs", layer, x, _LARGEST)
 
-    def gradients(self, layer: int, d_y) -> None:
+    def gradients(self, layer: int, d_y: PrivateTensor) -> None:
         """Looks at the gradient with respect to what a layer gives, [batch, ..., channels]."""
         rows = math.prod(int(n) for n in d_y.shape[:-1])
         self._add("gradients", layer, d_y, min(self._sum_bound / (rows * _LARGEST), _LARGEST))
 
-    def weights(self, layer: int, kernel) -> None:
+    def weights(self, layer: int, kernel: PrivateTensor) -> None:
         """Looks at a kernel, [inputs, outputs] or [height, width, in, out]."""
         *inputs, outputs = (int(n) for n in kernel.shape)
         terms = max(math.prod(inputs), math.prod(inputs[:-1]) * outputs)
         self._add("weights", layer, kernel, min(self._sum_bound / (terms * _LARGEST), _LARGEST))
 
-    def state(self, layer: int, slot, bound: float) -> None:
+    def state(self, layer: int, slot: PrivateTensor, bound: float) -> None:
         """Looks at a tensor of the optimizer's."""
         self._add("sums of gradients", layer, slot, bound)
 
-    def refuse(self, found, when: str) -> None:
+    def refuse(self, found: Iterable[tf.Tensor], when: str) -> None:
         """Raises UserError, naming the layer, if a bit is set.
 
         Args:
@@ -91,5 +97,5 @@ def _names(network):
     count, names = 0, []
     for layer in network:
         count += bool(layer.num_weights)
-        names.append(f"{type(layer).__name__} layer {count}" if layer.num_weights else None)
+        names.append(f"{layer.kind} layer {count}" if layer.num_weights else None)
     return names

@@ -4,6 +4,7 @@ import numpy as np
 import tensorflow as tf
 
 from tfpriv.secure.training import objectives, optimizers
+from tfpriv.secure.training.config import SecureTrainingConfig
 from tfpriv.secure.training.task import Task
 
 _BATCH = 1000
@@ -18,7 +19,11 @@ class PlainTraining:
     """
 
     def __init__(
-        self, task: Task, model: tf.keras.Model, config, noise_stddev: float = 0.0
+        self,
+        task: Task,
+        model: tf.keras.Model,
+        config: SecureTrainingConfig,
+        noise_stddev: float = 0.0,
     ) -> None:
         """Takes a copy of the model as it is now.
 

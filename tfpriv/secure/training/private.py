@@ -7,6 +7,7 @@ reveals the noised sum, which the weights follow in plaintext: that is post-proc
 
 import dataclasses
 import math
+from collections.abc import Sequence
 
 import numpy as np
 import tensorflow as tf
@@ -15,7 +16,10 @@ from scipy import stats
 from tfpriv.errors import UserError
 from tfpriv.privacy import Gaussian, PoissonSampler, PrivacyPlan
 from tfpriv.secure.protocols import fixed_point, gaussian
-from tfpriv.secure.training import backpropagation, clipping, layers, optimizers
+from tfpriv.secure.protocols.engine import PrivateTensor
+from tfpriv.secure.protocols.protocol import Protocol
+from tfpriv.secure.training import backpropagation, clipping, optimizers
+from tfpriv.secure.training.config import SecureTrainingConfig
 from tfpriv.secure.training.task import Task
 
 # The probability that a batch does not fit, in the whole run, as a part of delta.
@@ -26,7 +30,7 @@ _LARGEST_OTHER = 8.0
 _LARGEST_LABEL = 8.0
 
 
-def build_plan(config, task: Task, steps: int) -> PrivacyPlan:
+def build_plan(config: SecureTrainingConfig, task: Task, steps: int) -> PrivacyPlan:
     """Returns the plan of `steps` Poisson-sampled steps.
 
     Raises:
@@ -35,6 +39,7 @@ def build_plan(config, task: Task, steps: int) -> PrivacyPlan:
     sampler = PoissonSampler(
         population=len(task.train_features), expected_size=float(config.batch_size)
     )
+    assert config.clip_norm is not None, "the config is complete"
     mechanism = Gaussian(clip_norm=config.clip_norm, noise_multiplier=config.noise_multiplier)
     plan = PrivacyPlan(unit="example", sampler=sampler, mechanism=mechanism, delta=config.delta)
     if config.target_epsilon is not None:
@@ -66,7 +71,13 @@ class PrivateTraining:
     """
 
     def __init__(
-        self, prot, task: Task, model: tf.keras.Model, config, plan: PrivacyPlan, steps
+        self,
+        prot: Protocol,
+        task: Task,
+        model: tf.keras.Model,
+        config: SecureTrainingConfig,
+        plan: PrivacyPlan,
+        steps: int,
     ) -> None:
         """Takes the model's weights as they are.
 
@@ -83,8 +94,9 @@ class PrivateTraining:
         """
         self._prot = prot
         self._task = task
-        self._network = layers.from_keras(model)
-        clipping.refuse_other_layers(self._network, config.network or config.model)
+        self._network = backpropagation.network_of(model)
+        clipping.refuse_other_layers(self._network, str(config.network or config.model))
+        assert plan.mechanism is not None, "a private run has a mechanism"
         self._clip_norm = plan.mechanism.clip_norm
         self._noise = plan.noise_multiplier * self._clip_norm
         self.capacity = _capacity(plan, steps)
@@ -119,7 +131,7 @@ class PrivateTraining:
         self._apply([tf.cast(total, tf.float32) for total in sums], tf.constant(number, tf.float64))
 
     @property
-    def graph(self):
+    def graph(self) -> tf.Graph:
         """The graph of a step, after the first."""
         return self._sums._list_all_concrete_functions()[0].graph
 
@@ -127,7 +139,9 @@ class PrivateTraining:
         """Returns the weights."""
         return self._model.get_weights()
 
-    def noised_sums(self, features, labels, taken, weights) -> list[tf.Tensor]:
+    def noised_sums(
+        self, features: tf.Tensor, labels: tf.Tensor, taken: tf.Tensor, weights: Sequence[tf.Tensor]
+    ) -> list[tf.Tensor]:
         """Returns the noised sums of clipped gradients, revealed to the client; for a graph.
 
         Args:
@@ -141,7 +155,9 @@ class PrivateTraining:
         noised = [total + gaussian.noise(prot, total.shape, self._noise) for total in sums]
         return [_reveal_exactly(prot, total) for total in noised]
 
-    def clipped_sums(self, features, labels, taken, weights) -> list:
+    def clipped_sums(
+        self, features: tf.Tensor, labels: tf.Tensor, taken: tf.Tensor, weights: Sequence[tf.Tensor]
+    ) -> list[PrivateTensor]:
         """Returns the sums before the noise, private and at twice the scale; see `noised_sums`."""
         prot = self._prot
         x = fixed_point.share(prot, _within(features, self._largest_feature))

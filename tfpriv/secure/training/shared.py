@@ -4,7 +4,9 @@ import numpy as np
 import tensorflow as tf
 
 from tfpriv.secure.protocols import fixed_point
-from tfpriv.secure.training import backpropagation, layers, objectives, optimizers, overflow
+from tfpriv.secure.protocols.protocol import Protocol
+from tfpriv.secure.training import backpropagation, objectives, optimizers, overflow
+from tfpriv.secure.training.config import SecureTrainingConfig
 from tfpriv.secure.training.task import Task
 
 _ANSWER_BATCH = 500
@@ -16,24 +18,26 @@ class SharedTraining:
     Everything happens inside `protocols.running`.
     """
 
-    def __init__(self, prot, task: Task, model: tf.keras.Model, config) -> None:
+    def __init__(
+        self, prot: Protocol, task: Task, model: tf.keras.Model, config: SecureTrainingConfig
+    ) -> None:
         """Shares the model's weights as they are, which are public.
 
         Args:
             prot: The protocol.
             task: The examples.
-            model: A model as `layers.from_keras` takes it.
+            model: A model as `backpropagation.network_of` takes it.
             config: A complete SecureTrainingConfig.
         """
         self._prot = prot
         self._task = task
-        self._network = layers.from_keras(model)
+        self._network = backpropagation.network_of(model)
         self._optimizer = optimizers.shared(config)
         # Without autograph, which would read tf-encrypted's source for control flow.
         self._train = tf.function(self._train_batch, autograph=False)
         self._train_checked = tf.function(self._train_and_check, autograph=False)
         self._answer = tf.function(self._answer_batch, autograph=False)
-        self._checks = {}
+        self._checks: dict[str, overflow.Check] = {}
         share = tf.function(lambda x: fixed_point.share(prot, x).bone, autograph=False)
         initial = [tf.convert_to_tensor(weight) for weight in model.trainable_weights]
         self._weights = [share(weight) for weight in initial]
@@ -68,7 +72,7 @@ class SharedTraining:
         self._checks["training"].refuse(bits, f"at step {number}")
 
     @property
-    def graph(self):
+    def graph(self) -> tf.Graph:
         """The graph of a step, after the first."""
         traced = self._train._list_all_concrete_functions()
         return (traced or self._train_checked._list_all_concrete_functions())[0].graph
@@ -118,9 +122,9 @@ class SharedTraining:
             new_slots.append([slot.bone for slot in changed])
         return new_weights, new_slots
 
-    def _train_and_check(self, *batch):
+    def _train_and_check(self, features, labels, number, weights, slots):
         self._checks["training"] = check = overflow.Check(self._prot, self._network)
-        new_weights, new_slots = self._train_batch(*batch, check=check)
+        new_weights, new_slots = self._train_batch(features, labels, number, weights, slots, check)
         return new_weights, new_slots, check.bits
 
     def _answer_batch(self, features, weights):

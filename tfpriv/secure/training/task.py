@@ -7,7 +7,8 @@ import tensorflow as tf
 
 from tfpriv import datasets, models
 from tfpriv.errors import UserError
-from tfpriv.secure.training import layers, networks, objectives
+from tfpriv.secure.training import backpropagation, networks, objectives
+from tfpriv.secure.training.config import SecureTrainingConfig
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -50,7 +51,7 @@ class Task:
         return float(np.mean(self.decisions(outputs) == right))
 
 
-def build(config, dataset: datasets.Dataset) -> tuple[Task, tf.keras.Model]:
+def build(config: SecureTrainingConfig, dataset: datasets.Dataset) -> tuple[Task, tf.keras.Model]:
     """Returns the task and the model with its initial weights.
 
     Args:
@@ -83,6 +84,7 @@ def build(config, dataset: datasets.Dataset) -> tuple[Task, tf.keras.Model]:
     if config.network:
         model = networks.build(config.network, dataset.element_shape, num_outputs, config.seed)
     else:
+        assert isinstance(config.model, str), "the config is complete"
         arguments = (dataset.element_shape, dataset.num_classes)
         model = models.build(config.model, *arguments, task=dataset.task, seed=config.seed)
         info = models.inspect(model, *arguments, task=dataset.task)
@@ -91,7 +93,9 @@ def build(config, dataset: datasets.Dataset) -> tuple[Task, tf.keras.Model]:
                 f"--model={config.model} ends in probabilities; secure training takes logits, "
                 "leave the softmax out."
             )
-    layers.from_keras(model)  # Refuses what has no form on shares before anything is shared.
+    backpropagation.network_of(
+        model
+    )  # Refuses what has no form on shares before anything is shared.
     return task, model
 
 

@@ -46,6 +46,7 @@ def run(config: SecureTrainingConfig) -> runs.RunDirectory:
         UserError: if the config, the data, the model or a party cannot work, or training diverges.
     """
     tf.get_logger().setLevel("ERROR")
+    assert isinstance(config.dataset, str) and config.scaling, "the config is complete"
     with connection.connected(config.players, trusted_network=config.trusted_network) as them:
         dataset = datasets.load(config.dataset, config.data_dir, scaling=config.scaling)
         task, model = training_task.build(config, dataset)
@@ -84,10 +85,14 @@ class _Session:
         self._plan = None
         # Nothing of it is kept, as such a run cannot go on after an interruption.
         self._origin = runs.sampling_key.origin_of(config)
+        self._seconds: list[float] = []
+        self._curve: list[tuple[int, float]] = []
         noise = 0.0
+        self._secure: PrivateTraining | SharedTraining
         if config.is_private:
+            assert config.clip_norm is not None, "the config is complete"
             self._plan = plan = private_training.build_plan(config, task, self._steps)
-            noise = plan.noise_multiplier * plan.mechanism.clip_norm
+            noise = plan.noise_multiplier * config.clip_norm
             for note in plan.warnings:
                 runs.print_safely(f"note: {note}", sys.stderr)
             self._secure = PrivateTraining(prot, task, model, config, plan, self._steps)
@@ -95,8 +100,6 @@ class _Session:
             self._secure = SharedTraining(prot, task, model, config)
         self._plain = PlainTraining(task, model, config, noise)
         self._metric = "accuracy" if task.classifies else "rmse"
-        self._seconds = []
-        self._curve = []
 
     def train(self, directory):
         every = self._config.eval_every
@@ -134,6 +137,7 @@ class _Session:
             models.save(self._model, directory.model_path)
             secure = plain_training.answers(self._model, task.test_features)
         else:
+            assert isinstance(self._secure, SharedTraining), "a private run reveals its weights"
             secure = self._secure.answers(task.test_features)
         plain = self._plain.answers(task.test_features)
         score = task.judge(secure)
@@ -212,6 +216,7 @@ class _Session:
             values = {"private": False, "epsilon": None, "steps": self._steps}
             directory.write_privacy(values, statement.not_private_text("example"))
             return {"epsilon": None, "privacy_unit": "none"}
+        assert isinstance(self._secure, PrivateTraining), "a run with a plan trains privately"
         values = statement.describe(
             self._plan,
             [self._steps],
@@ -260,7 +265,7 @@ class _Session:
 
     def _plot(self, directory, score):
         curves = {
-            "in plaintext": tuple(zip(*self._curve, strict=True)),
+            "in plaintext": ([step for step, _ in self._curve], [s for _, s in self._curve]),
             "on shares, revealed at the end": ([self._steps], [score]),
         }
         label = "Test accuracy" if self._task.classifies else "Root mean squared error"

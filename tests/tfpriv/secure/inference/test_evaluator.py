@@ -68,12 +68,12 @@ def test_a_models_answers_on_shares_are_its_answers(model_file, tmp_path, protoc
 
 def test_answers_that_disagree_are_told_with_the_layer(model_file, tmp_path, monkeypatch):
     """A ReLU that is wrong on shares, and right in plaintext."""
-    from tfpriv.secure.inference import stages
+    from tfpriv.secure.layers import activation
 
     def wrong(self, protocol, x, *rest):
         return x.with_shares(x.shares - x.shares)
 
-    monkeypatch.setattr(stages.ReLU, "compute", wrong)
+    monkeypatch.setattr(activation.ReLU, "compute", wrong)
     summary = infer(model_file, tmp_path / "run").summary
     assert "of the decisions are the same, and 99.5% should" in summary["disagreement"]
     first_relu = next(

@@ -129,7 +129,7 @@ def test_maxima_are_taken_before_relu():
     ("layers", "message"),
     [
         (lambda: [L.Embedding(5, 3, input_length=4)], "is a Embedding"),
-        (lambda: [L.LSTM(3, input_shape=(4, 2))], "those that can: Dense, Conv2D"),
+        (lambda: [L.LSTM(3, input_shape=(4, 2))], "those that can: Activation, AveragePooling2D"),
         (lambda: [L.Dense(3, "softsign", input_shape=(4,))], "activation softsign"),
         (lambda: [L.ELU(alpha=0.5, input_shape=(4,))], "alpha=0.5"),
         (lambda: [L.Dense(3, tf.nn.swish, input_shape=(4,))], "activation"),

@@ -7,9 +7,10 @@ import pytest
 import tensorflow as tf
 
 from tfpriv.errors import UserError
+from tfpriv.secure.layers import activation, dense
 from tfpriv.secure.parties import connection
 from tfpriv.secure.protocols import fixed_point, running
-from tfpriv.secure.training import backpropagation, clipping, layers, objectives
+from tfpriv.secure.training import backpropagation, clipping, objectives
 
 k = tf.keras.layers
 BATCH = 8
@@ -29,7 +30,7 @@ def build_model(units=(6,), scale=1.0):
 
 def summing(prot, model, clip_norm, objective=objectives.SOFTMAX):
     """Returns a function of (x, y, taken) to the exact sums at the client."""
-    network = layers.from_keras(model)
+    network = backpropagation.network_of(model)
 
     def compute(x, y, taken):
         own = [fixed_point.publish(prot, w) for w in model.get_weights()]
@@ -173,7 +174,7 @@ def test_weights_that_could_overflow_are_refused_before_use():
     for scale, refused in ((1.0, False), (40.0, True), (np.nan, True)):
         model = build_model((6, 6))
         weights = [weight * scale / 2 for weight in model.get_weights()]
-        arguments = (layers.from_keras(model), weights, (5, 2), 8.0, objectives.SOFTMAX)
+        arguments = (backpropagation.network_of(model), weights, (5, 2), 8.0, objectives.SOFTMAX)
         if refused:
             with pytest.raises(UserError):
                 clipping.refuse_overflow(*arguments)
@@ -181,9 +182,22 @@ def test_weights_that_could_overflow_are_refused_before_use():
             clipping.refuse_overflow(*arguments)
 
 
-def test_layer_without_clipping_is_refused():
-    with pytest.raises(UserError, match="D has a SimpleNamespace layer"):
-        clipping.refuse_other_layers([types.SimpleNamespace(num_weights=0)], "D")
+class _OfTheUsersOwn(activation.TrainedReLU):
+    kind = "Mine"
+
+
+class _WithoutClipping(dense.TrainedDense):
+    kind = "Mine"
+    can_clip = False
+
+
+_WithoutClipping.__module__ = dense.__name__
+
+
+@pytest.mark.parametrize("layer", [_OfTheUsersOwn(), _WithoutClipping()])
+def test_layer_without_clipping_that_is_proved_is_refused(layer):
+    with pytest.raises(UserError, match="D has a Mine layer"):
+        clipping.refuse_other_layers([layer], "D")
 
 
 @pytest.fixture(name="convolutions", scope="module", params=[0.3, 30.0])
@@ -251,7 +265,7 @@ class TestConvolutions:
     def test_bounds_hold_for_what_examples_do(self, convolutions):
         """The public bounds on norms, against the largest of many random examples."""
         model, _, _ = convolutions
-        network = layers.from_keras(model)
+        network = backpropagation.network_of(model)
         found = clipping.norm_bounds(
             network, model.get_weights(), (9, 8, 2), 1.0, objectives.SOFTMAX
         )

@@ -7,7 +7,7 @@ import tensorflow as tf
 from tfpriv.errors import UserError
 from tfpriv.secure.parties import connection
 from tfpriv.secure.protocols import fixed_point, running
-from tfpriv.secure.training import backpropagation, layers, networks, objectives
+from tfpriv.secure.training import backpropagation, networks, objectives
 from tfpriv.secure.training import plain as plain_training
 
 k = tf.keras.layers
@@ -22,7 +22,7 @@ SMALL = {
 
 
 def gradients_on_shares(model, objective, x, y):
-    network = layers.from_keras(model)
+    network = backpropagation.network_of(model)
     with running.protocol("aby3", connection.local()) as prot:
 
         def compute(x, y, weights):
@@ -102,7 +102,7 @@ def test_gradients_of_layers_equal_those_in_the_clear(name):
 def test_layer_that_cannot_be_trained_on_shares_is_refused_by_name(layer, message):
     model = tf.keras.Sequential([k.InputLayer((4,)), layer])
     with pytest.raises(UserError, match=message) as caught:
-        layers.from_keras(model)
+        backpropagation.network_of(model)
     assert "bad" in str(caught.value)
 
 
@@ -119,7 +119,7 @@ def test_layer_that_cannot_be_trained_on_shares_is_refused_by_name(layer, messag
 def test_setting_of_a_layer_that_cannot_be_trained_is_refused(layer):
     model = tf.keras.Sequential([k.InputLayer((8, 8, 2)), layer])
     with pytest.raises(UserError, match="layer bad of the model has"):
-        layers.from_keras(model)
+        backpropagation.network_of(model)
 
 
 def test_layer_of_the_users_own_is_refused_even_under_a_known_name():
@@ -128,5 +128,5 @@ def test_layer_of_the_users_own_is_refused_even_under_a_known_name():
             return 2 * super().call(inputs)
 
     model = tf.keras.Sequential([k.InputLayer((4,)), Dense(2)])
-    with pytest.raises(UserError, match=r"test_layers\.Dense, which cannot be trained on shares"):
-        layers.from_keras(model)
+    with pytest.raises(UserError, match=r"test_trained\.Dense, which cannot be trained on shares"):
+        backpropagation.network_of(model)

@@ -1,4 +1,4 @@
-"""Pooling on shares: the largest value or the mean of each window of an image."""
+"""The windows of an image, and on shares the largest value or the sum of each."""
 
 import dataclasses
 from collections.abc import Iterable
