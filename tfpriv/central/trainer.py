@@ -68,7 +68,7 @@ def train(
     whole = components.before(model) if components else model
     check_model(whole)
     session = _Session(config, dataset, plan, steps, model, objective, origin)
-    for note in (*info.notes, *session.notes):
+    for note in (*info.notes, *session.notes, *plan.notes_on_noise(info.num_parameters, steps)):
         runs.print_safely(f"note: {note}", sys.stderr)
     if config.audit_canaries and config.output_dir and not config.resume:
         runs.coins.refuse_left_over(config.output_dir)

@@ -1,7 +1,7 @@
-"""A user's own data: a function that returns a Dataset or a pair of TFF's ClientData."""
+"""A user's own data: a Dataset, or training and test data in a form that others have."""
 
 import dataclasses
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -12,15 +12,18 @@ from tfpriv.errors import UserError
 
 _LABEL_KEYS = ("label", "labels", "y")
 _BATCH = 1024
+_FORMS = (
+    "a pair (features, labels) of arrays, a pandas.DataFrame with a column label, a "
+    "tf.data.Dataset or a tff.simulation.datasets.ClientData"
+)
 
 
 def name_of(dataset: object) -> str:
     """Returns the name of a data set as configs hold it.
 
     Args:
-        dataset: A name as `datasets.load` takes it; a Dataset; a pair (train, test) of pairs
-            (features, labels) of arrays, as `tf.keras.datasets` return them, or of ClientData; or
-            a function that returns a Dataset or such a pair.
+        dataset: A name as `datasets.load` takes it; a Dataset; a pair (train, test) of what
+            `from_parts` or `from_client_data` takes; or a function that returns one of these.
 
     Raises:
         UserError: It is none of these.
@@ -34,8 +37,8 @@ def name_of(dataset: object) -> str:
     if callable(dataset):
         return user_code.give(dataset)
     raise UserError(
-        f"dataset is a {type(dataset).__name__}; give a name, a Dataset, arrays as ((features, "
-        "labels), (features, labels)) of training and test, or a function that returns one."
+        f"dataset is a {type(dataset).__name__}; give a name, a Dataset, a pair (train, test) of "
+        "(features, labels), DataFrames or tf.data.Datasets, or a function that returns one."
     )
 
 
@@ -74,11 +77,11 @@ def load(name: str) -> Dataset:
         )
     if isinstance(result, tuple | list) and len(result) == 2 and all(map(_is_client_data, result)):
         return from_client_data(name, *result)
-    if isinstance(result, tuple | list) and len(result) == 2 and all(map(_is_pair, result)):
-        return from_arrays(name, *result)
+    if isinstance(result, tuple | list) and len(result) == 2:
+        return from_parts(name, *result)
     raise UserError(
         f"--dataset={name} returned a {type(result).__name__}; return a tfpriv.datasets.Dataset, "
-        "or a pair (train, test) of tff.simulation.datasets.ClientData."
+        f"or a pair (train, test), each {_FORMS}."
     )
 
 
@@ -130,33 +133,90 @@ def _of_arrays(name, train_features, train_labels, clients, test_features, test_
     )
 
 
-def from_arrays(name: str, train: Sequence, test: Sequence) -> Dataset:
-    """Makes a Dataset of pairs (features, labels) of arrays.
+def from_parts(name: str, train: Any, test: Any) -> Dataset:
+    """Makes a Dataset of training and test data.
 
     Integer labels make a classification over 0..their largest, real ones a regression. Features of
     integers wider than a byte stay ids (int32); others become float32 with their values.
 
     Args:
         name: The data set's name, also for messages.
-        train: Features [n, ...] and labels [n] or [n, 1].
+        train: A pair of arrays, features [n, ...] and labels [n] or [n, 1]; a pandas DataFrame of
+            numbers, whose column label, labels or y is the label; or a tf.data.Dataset of pairs
+            (features, label), single or in batches, or of mappings with such a label.
         test: Likewise.
 
     Raises:
-        UserError: They are not numbers.
+        UserError: It is something else, or they are not numbers.
     """
-    train, test = (tuple(map(np.asarray, part)) for part in (train, test))
+    train_features, train_labels = _arrays_of(name, "train", train)
+    test_features, test_labels = _arrays_of(name, "test", test)
     return _of_arrays(
         name,
-        _features(name, train[0]),
-        _labels(name, train[1]),
+        _features(name, train_features),
+        _labels(name, train_labels),
         None,
-        _features(name, test[0]),
-        _labels(name, test[1]),
+        _features(name, test_features),
+        _labels(name, test_labels),
     )
 
 
-def _is_pair(value):
-    return isinstance(value, tuple | list) and len(value) == 2
+def _arrays_of(name, part, given):
+    if isinstance(given, tuple | list) and len(given) == 2:
+        return tuple(map(np.asarray, given))
+    if hasattr(given, "columns") and hasattr(given, "to_numpy"):
+        return _of_frame(name, part, given)
+    if hasattr(given, "element_spec") and hasattr(given, "as_numpy_iterator"):
+        return _of_tf_dataset(name, part, given)
+    raise UserError(
+        f"--dataset={name}: its {part} data are a {type(given).__name__}; make both {_FORMS}."
+    )
+
+
+def _of_frame(name, part, frame):
+    labels = [column for column in frame.columns if column in _LABEL_KEYS]
+    others = frame.drop(columns=labels)
+    wrong = [
+        f"{column} ({dtype})" for column, dtype in others.dtypes.items() if dtype.kind not in "iubf"
+    ]
+    problems = []
+    if len(labels) != 1:
+        problems.append(f"{len(labels)} columns named {' or '.join(_LABEL_KEYS)}: name one label")
+    if wrong:
+        problems.append(f"columns that are no numbers: encode or drop {', '.join(wrong)}")
+    missing = [str(column) for column in frame.columns if frame[column].isna().any()]
+    if missing:
+        problems.append(f"missing values: fill or drop them in {', '.join(missing)}")
+    if problems:
+        raise UserError(f"--dataset={name}: its {part} DataFrame has {'; and '.join(problems)}.")
+    # Columns of whole numbers are amounts in a table, not ids.
+    return others.to_numpy(np.float32), frame[labels[0]].to_numpy()
+
+
+def _of_tf_dataset(name, part, dataset):
+    try:
+        if not _is_batched(dataset.element_spec):
+            dataset = dataset.batch(_BATCH)
+        pairs = [_split(name, element) for element in dataset.as_numpy_iterator()]
+        features, labels = (np.concatenate(arrays) for arrays in zip(*pairs, strict=True))
+    except UserError:
+        raise
+    except Exception as error:
+        raise UserError(
+            f"--dataset={name}: its {part} tf.data.Dataset cannot be read ({type(error).__name__}: "
+            f"{error}); its examples must be pairs (features, label), all of one shape."
+        ) from error
+    return features, labels
+
+
+def _is_batched(spec):
+    """Says whether elements are batches: features and label begin with the same axis."""
+    shapes = [tuple(part.shape) for part in (spec.values() if hasattr(spec, "values") else spec)]
+    if not all(shapes):
+        return False
+    first = {shape[0] for shape in shapes}
+    # A text with a label at each position has equal lengths too, but as many axes.
+    return len(first) == 1 and (None in first or len({len(shape) for shape in shapes}) > 1)
 
 
 def _is_client_data(value):
@@ -212,7 +272,7 @@ def _split(name, element):
         else f"a {type(element).__name__}"
     )
     raise UserError(
-        f"--dataset={name}: its ClientData's examples are {form}; map them to pairs (features, "
+        f"--dataset={name}: its examples are {form}; map them to pairs (features, "
         "label), or to mappings of two entries of which one is named label."
     )
 

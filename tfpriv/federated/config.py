@@ -41,7 +41,7 @@ class FederatedConfig:
         "mnist",
         f"What to train on: {', '.join(datasets.NAMES)}; or your own as module:function or "
         "path/to/file.py:function, a function that returns a tfpriv.datasets.Dataset or a pair "
-        "(train, test) of tff.simulation.datasets.ClientData.",
+        "(train, test); see tfpriv.datasets.own.",
     )
     data_dir: str | None = _data(
         None,

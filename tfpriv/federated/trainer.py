@@ -76,7 +76,8 @@ def train(
     learning = process.build_process(
         config, local_model, plan or _any_silo(population), canaries, participation
     )
-    for note in (*info.notes, *population.warnings):
+    drowned = () if plan is None else plan.notes_on_noise(info.num_parameters, config.rounds)
+    for note in (*info.notes, *population.warnings, *drowned):
         runs.print_safely(f"note: {note}", sys.stderr)
 
     if config.audit_canaries and config.output_dir and not config.resume:

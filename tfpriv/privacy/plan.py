@@ -21,6 +21,8 @@ from tfpriv.privacy.sampling import BUILT_IN as SAMPLERS
 from tfpriv.privacy.sampling import CyclicPoissonSampler, Sampler
 
 UNITS = ("client", "example")
+# How many times as long as all clipped contributions together the noise may be before a note.
+_DROWNED = 1.0
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -229,6 +231,34 @@ class PrivacyPlan:
             UserError: if the grid would be too coarse.
         """
         return self._noisy().build_noise(size, self.steps_per_pass)
+
+    def notes_on_noise(self, size: int, steps: int) -> tuple[str, ...]:
+        """Returns what to say if the noise drowns what members contribute.
+
+        Independent noise on the mean of a step has the length z C sqrt(d) / m, in expectation, for
+        a noise multiplier z, a clip C, d numbers and m members, and no mean of clipped
+        contributions is longer than C. Over T steps the noise grows by sqrt(T) only.
+
+        Args:
+            size: How many numbers a sum has.
+            steps: The steps of the whole run, at least 1.
+        """
+        if not self.is_private or not isinstance(self.mechanism, Gaussian | AdaptiveGaussian):
+            return ()
+        expected = self.sampler.expected_size
+        of_step = self.noise_multiplier * math.sqrt(size) / expected
+        of_all = of_step / math.sqrt(steps)
+        if of_all <= _DROWNED:
+            return ()
+        step = "round" if self.unit == "client" else "step"
+        sentence = (
+            f"the noise on the mean of a {step} is {of_step:.3g} times as long as the clip, and "
+            f"that of all {steps} together {of_all:.2g} times as long as all that {expected:g} "
+            f"{self.unit}s a {step} could say, so the model will hardly learn; take more "
+            f"{self.unit}s a {step} (with this noise, {expected * of_all / _DROWNED:.2g} or more) "
+            "of a larger population, a model of fewer weights, or a larger epsilon."
+        )
+        return (sentence,)
 
     def segments(self, steps: int) -> list[int]:
         """Returns the segments of an uninterrupted run of `steps` steps."""

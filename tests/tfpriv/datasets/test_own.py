@@ -1,7 +1,11 @@
 import collections
+import math
+import re
 
 import numpy as np
+import pandas
 import pytest
+import tensorflow as tf
 
 from tfpriv import datasets
 from tfpriv.datasets import own
@@ -113,6 +117,60 @@ def test_examples_of_another_form_are_refused(make, message):
         own.from_client_data("mine", _client_data(make), _client_data(make))
 
 
+def _frame(**columns):
+    columns = {"age": [1, 2, 3], "income": [0.5, 1e5, 2.0], "label": [0, 2, 1]} | columns
+    return pandas.DataFrame({k: v for k, v in columns.items() if v is not None})
+
+
+def test_data_frames_become_a_data_set():
+    dataset = own.from_parts("mine", _frame(), _frame())
+    np.testing.assert_array_equal(dataset.train_features, [[1, 0.5], [2, 1e5], [3, 2]])
+    np.testing.assert_array_equal(dataset.test_labels, [0, 2, 1])
+    assert dataset.train_features.dtype == np.float32
+    assert (dataset.task, dataset.num_classes) == ("classification", 3)
+    assert own.from_parts("mine", _frame(label=[0.5, 1, 2]), _frame()).task == "regression"
+
+
+@pytest.mark.parametrize(
+    ("columns", "says"),
+    [
+        ({"label": None}, ["0 columns named label or labels or y"]),
+        ({"y": [1, 2, 3]}, ["2 columns named label"]),
+        (
+            {"city": ["a", "b", "c"], "job": ["x", "y", "z"], "income": [1.0, None, 3.0]},
+            [r"encode or drop city \(object\), job \(object\)", "fill or drop them in income"],
+        ),
+    ],
+)
+def test_all_that_is_wrong_with_a_data_frame_is_said_at_once(columns, says):
+    with pytest.raises(UserError) as caught:
+        own.from_parts("mine", _frame(**columns), _frame())
+    assert str(caught.value).startswith("--dataset=mine: its train DataFrame has ")
+    for words in says:
+        assert re.search(words, str(caught.value))
+
+
+@pytest.mark.parametrize(
+    ("form", "of_example"),
+    [
+        (lambda data: data, ()),
+        (lambda data: data.batch(4), ()),
+        (lambda data: data.batch(3, drop_remainder=True), ()),
+        (lambda data: data.map(lambda x, y: {"image": x, "label": y}), ()),
+        # A text with a label at each character.
+        (lambda data: data, (5,)),
+        (lambda data: data.batch(4), (5,)),
+    ],
+)
+def test_tf_datasets_become_a_data_set_single_or_in_batches(form, of_example):
+    x = np.random.default_rng(0).normal(size=(6, *(of_example or (4, 2)))).astype(np.float32)
+    y = np.arange(6 * math.prod(of_example)).reshape(6, *of_example)
+    data = form(tf.data.Dataset.from_tensor_slices((x, y)))
+    dataset = own.from_parts("mine", data, (x[:2], y[:2]))
+    np.testing.assert_array_equal(dataset.train_features, x)
+    np.testing.assert_array_equal(dataset.train_labels, y)
+
+
 def test_client_data_without_examples_is_refused():
     with pytest.raises(UserError, match="test ClientData has no examples"):
         own.from_client_data("mine", _client_data(), _ClientData({"ann": []}))
@@ -192,7 +250,10 @@ def test_classes_counted_in_client_data_are_named_as_a_statistic_of_the_examples
     ("function", "message"),
     [
         ("not_finite", "train_features of example 2 hold nan"),
-        ("arrays", "returned a tuple; return a tfpriv.datasets.Dataset"),
+        (
+            "arrays",
+            r"its train data are a ndarray; make both a pair \(features, labels\) of arrays",
+        ),
         ("nothing", "returned a NoneType"),
         ("fails", "ZeroDivisionError: division by zero"),
         ("absent", "has no function 'absent'"),
