@@ -53,15 +53,15 @@ def check() -> None:
 
     for name, wanted in PACKAGES.items():
         try:
-            found = metadata.version(name)
+            installed = metadata.version(name)
         except metadata.PackageNotFoundError:
-            found = None
+            installed = None
         # A vendor's build of the same release, such as 2.14.1+nv23.11, is the same release.
-        if found is None or found.partition("+")[0] != wanted:
+        if installed is None or installed.partition("+")[0] != wanted:
             _stop(
                 UserError(
                     f"tfpriv needs {name} {wanted} and this Python ({sys.executable}) has "
-                    f"{found or 'none'}; run `make install` in tfpriv's folder and start with "
+                    f"{installed or 'none'}; run `make install` in tfpriv's folder and start with "
                     ".venv/bin/python."
                 )
             )

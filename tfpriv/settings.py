@@ -169,7 +169,7 @@ def of(config: type[Config] | Config) -> Iterator[Setting]:
     for field in dataclasses.fields(cls):
         kind = kinds[field.name]
         if isinstance(kind, types.UnionType):
-            kind = next(each for each in typing.get_args(kind) if each in _KINDS)
+            kind = next(member for member in typing.get_args(kind) if member in _KINDS)
         more = field.metadata["setting"]
         yield Setting(name=field.name, kind=kind, default=field.default, **more)
 
@@ -211,10 +211,10 @@ def check_choices(config: Config) -> None:
             continue
         if setting.own and user_code.is_user_code(value):
             continue
-        own = f", or {setting.own} as path/to/file.py:function" if setting.own else ""
+        own_choice = f", or {setting.own} as path/to/file.py:function" if setting.own else ""
         raise UserError(
             f"--{setting.name}={value} is not known; choose one of {', '.join(setting.choices)}"
-            f"{own}."
+            f"{own_choice}."
         )
 
 

@@ -53,19 +53,25 @@ def give(function: Callable, name: str | None = None) -> str:
         if with_settings is not None:
             return with_settings
     module = sys.modules.get(getattr(function, "__module__", None) or "")
-    own = getattr(function, "__qualname__", "")
+    own_name = getattr(function, "__qualname__", "")
     file = getattr(module, "__file__", None)
-    if name is None and module and file and own.isidentifier() and module.__name__ != "__main__":
-        found = f"{pathlib.Path(file).resolve()}:{own}"
+    if (
+        name is None
+        and module
+        and file
+        and own_name.isidentifier()
+        and module.__name__ != "__main__"
+    ):
+        known_name = f"{pathlib.Path(file).resolve()}:{own_name}"
     else:
-        stem = f"{_OBJECT}:{name or own}"
-        found = next(
+        stem = f"{_OBJECT}:{name or own_name}"
+        known_name = next(
             candidate
             for candidate in itertools.chain([stem], (f"{stem}-{i}" for i in itertools.count(2)))
             if _GIVEN.get(candidate, function) is function
         )
-    _GIVEN[found] = function
-    return found
+    _GIVEN[known_name] = function
+    return known_name
 
 
 def _name_of_partial(function):
@@ -268,6 +274,8 @@ def call(
     result = load_function(name, flag)(**known)
     if not isinstance(result, kind):
         kinds = kind if isinstance(kind, tuple) else (kind,)
-        wanted = " or ".join(f"{each.__module__}.{each.__qualname__}" for each in kinds)
+        wanted = " or ".join(
+            f"{kind_of_result.__module__}.{kind_of_result.__qualname__}" for kind_of_result in kinds
+        )
         raise UserError(f"{flag}={name} returned a {type(result).__name__}; return a {wanted}.")
     return result

@@ -59,10 +59,10 @@ def audited(directory: runs.RunDirectory, flags: Sequence[str], seed: int, title
     output = directory.path.with_name(f"{directory.path.name}_audit")
     log = output.with_suffix(".log")
     arguments = [*flags, f"--run={directory.path}", f"--seed={seed}"]
-    found = run("audit", arguments, output, log, f"the audit of {title}").final_summary
+    summary = run("audit", arguments, output, log, f"the audit of {title}").final_summary
     return {
-        **found,
-        "wall_seconds": found["wall_seconds"] + directory.final_summary["wall_seconds"],
+        **summary,
+        "wall_seconds": summary["wall_seconds"] + directory.final_summary["wall_seconds"],
     }
 
 

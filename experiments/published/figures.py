@@ -225,8 +225,8 @@ def _check(name, figure):
     """Raises ValueError if a figure's description is not complete."""
 
     def refuse(key, wanted):
-        found = repr(figure[key]) if key in figure else "missing"
-        raise ValueError(f"{key} of {name} is {found}; it must be {wanted}")
+        given = repr(figure[key]) if key in figure else "missing"
+        raise ValueError(f"{key} of {name} is {given}; it must be {wanted}")
 
     for key in _TEXTS:
         if not isinstance(figure.get(key), str):

@@ -39,16 +39,16 @@ def finding(
             holds with the confidence. None if the best counts: they share the error probability.
         figures: What else audit.json is to hold.
     """
-    each = confidence if counted else 1 - (1 - confidence) / len(scores)
+    bound_confidence = confidence if counted else 1 - (1 - confidence) / len(scores)
     results: dict[str, dict[str, Any]] = {}
     curves: dict[str, tuple[np.ndarray, np.ndarray]] = {}
     summary: dict[str, float] = {"canaries": len(coins)}
     for name, values in scores.items():
-        guessed = guess_canaries(values, coins, claim, each)
+        guessed = guess_canaries(values, coins, claim, bound_confidence)
         curves[name] = (values[coins], values[~coins])
         measured = report.rates(*curves[name], confidence)
         described = {"attack": name, "threat_model": threat_models[name]}
-        results[name] = {**described, **guessed, "bound_confidence": each, **measured}
+        results[name] = {**described, **guessed, "bound_confidence": bound_confidence, **measured}
         summary |= {f"{name}_epsilon": guessed["epsilon"], f"{name}_auc": measured["auc"]["value"]}
     best = counted or max(results, key=lambda name: results[name]["epsilon"])
     result = results[best]

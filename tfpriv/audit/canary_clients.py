@@ -98,8 +98,9 @@ def attack(target: Target, config: AuditConfig) -> Finding:
         },
     )
     estimated = {
-        f"{name}_epsilon_estimate": found["epsilon_estimate"] and found["epsilon_estimate"]["value"]
-        for name, found in estimates.items()
+        f"{name}_epsilon_estimate": result["epsilon_estimate"]
+        and result["epsilon_estimate"]["value"]
+        for name, result in estimates.items()
     }
     return dataclasses.replace(finding, summary={**finding.summary, **estimated})
 
@@ -176,8 +177,8 @@ def estimate(
     ]
     tail = (1 - confidence) / 2
     low, high = np.quantile(drawn, [tail, 1 - tail])
-    found = statistics.Estimate(epsilon(members, non_members), float(low), float(high))
-    return {"epsilon_estimate": report.plain(found), **described}
+    interval = statistics.Estimate(epsilon(members, non_members), float(low), float(high))
+    return {"epsilon_estimate": report.plain(interval), **described}
 
 
 def _fitted(scores):
@@ -192,8 +193,8 @@ def _described(scores, confidence):
 def _directions(seed, part, shapes):
     @tf.function
     def direction(number):
-        found = models.random_direction(seed, number, shapes, 1.0)
-        return tf.concat([tf.reshape(values, [-1]) for values in found], axis=0)
+        parts = models.random_direction(seed, number, shapes, 1.0)
+        return tf.concat([tf.reshape(values, [-1]) for values in parts], axis=0)
 
     return np.stack([direction(tf.constant(n)).numpy() for n in range(part.start, part.stop)])
 

@@ -102,13 +102,15 @@ def guess_pairs(
 
 def _best_bound(canaries, guessed, confidence, *, replaces=False):
     """Returns the best of the bounds by (guesses, correct), which share the error probability."""
-    each = 1 - (1 - confidence) / len(guessed)
-    found = [
+    bound_confidence = 1 - (1 - confidence) / len(guessed)
+    bounds = [
         {
-            "epsilon": one_run_epsilon(canaries, guesses, correct, 0.0, each, replaces=replaces),
+            "epsilon": one_run_epsilon(
+                canaries, guesses, correct, 0.0, bound_confidence, replaces=replaces
+            ),
             "guesses": guesses,
             "correct": correct,
         }
         for guesses, correct in guessed
     ]
-    return max(found, key=lambda one: one["epsilon"])
+    return max(bounds, key=lambda one: one["epsilon"])

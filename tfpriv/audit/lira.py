@@ -54,9 +54,9 @@ def attack(target: Target, config: AuditConfig, run: RunDirectory) -> Finding:
         processes=config.processes or len(os.sched_getaffinity(0)),
         seed=config.seed,
     )
-    own = log_odds(target.objective, pool.labels, target.outputs(pool))
+    target_log_odds = log_odds(target.objective, pool.labels, target.outputs(pool))
     kinds = ("offline", "online") if config.lira_variant == "both" else (config.lira_variant,)
-    scored = {f"lira {kind}": score(own, trained, kind) for kind in kinds}
+    scored = {f"lira {kind}": score(target_log_odds, trained, kind) for kind in kinds}
     scored["threshold"] = -target.losses(pool)
     n = len(members)
     curves = {name: (scores[:n], scores[n:]) for name, scores in scored.items()}
@@ -76,11 +76,11 @@ def attack(target: Target, config: AuditConfig, run: RunDirectory) -> Finding:
     )
 
 
-def score(own: np.ndarray, trained: Shadows, kind: str) -> np.ndarray:
+def score(target_log_odds: np.ndarray, trained: Shadows, kind: str) -> np.ndarray:
     """Returns LiRA's scores, [n], higher for members.
 
     Args:
-        own: [n] the target's log odds.
+        target_log_odds: [n] the target's log odds.
         trained: The shadow models'.
         kind: "online" (the log likelihood ratio of a model with the example to one without, by
             TensorFlow Privacy; equation 3) or "offline" (how far the target lies above models
@@ -97,10 +97,10 @@ def score(own: np.ndarray, trained: Shadows, kind: str) -> np.ndarray:
         if one_variance:
             deviations = np.full(size, np.std(np.concatenate(residuals)))
         # Not its probability, which is 1 for all that are far above.
-        return (own - means) / np.maximum(deviations, 1e-30)
+        return (target_log_odds - means) / np.maximum(deviations, 1e-30)
     from tensorflow_privacy.privacy.privacy_tests.membership_inference_attack import advanced_mia
 
     inside = [trained.statistics[trained.is_in[:, i], i][:, np.newaxis] for i in columns]
     return -advanced_mia.compute_score_lira(
-        own[:, np.newaxis], inside, outside, option="both", fix_variance=one_variance
+        target_log_odds[:, np.newaxis], inside, outside, option="both", fix_variance=one_variance
     )

@@ -34,13 +34,13 @@ def attack(target: Target, config: AuditConfig) -> Finding:
     before = np.random.get_state()
     np.random.seed(config.seed)
     try:
-        found = _run_all(target, data)
+        results = _run_all(target, data)
     finally:
         np.random.set_state(before)
     figures: list[dict[str, object]] = []
     curves: dict[str, tuple[np.ndarray, np.ndarray]] = {}
     summary: dict[str, float] = {}
-    for one in found:
+    for one in results:
         inside, outside = (
             np.asarray(part, np.float64).reshape(-1)
             for part in (one.membership_scores_train, one.membership_scores_test)
@@ -89,12 +89,12 @@ def _run_all(target, data):
     parts = [(part, ("THRESHOLD_ATTACK", *_trained(data))) for part in _slices(target, data)]
     if _trained(data):
         parts.append((None, ("RANDOM_FOREST",)))
-    found = []
+    results = []
     with runs.Progress(len(parts), unit="slice") as progress:
         for number, (part, names) in enumerate(parts):
-            found += _run(data, part, names)
+            results += _run(data, part, names)
             progress.update(number + 1)
-    return found
+    return results
 
 
 def _slices(target, data):

@@ -91,8 +91,8 @@ def _along_gradients(target, canaries):
         with tf.GradientTape() as tape:
             answers = model(feature[tf.newaxis], training=False)
             loss = tf.reduce_sum(objective.loss(label[tf.newaxis], answers))
-        found = tape.gradient(loss, weights, unconnected_gradients="zero")
-        return [tf.reshape(tf.convert_to_tensor(part), [-1]) for part in found]
+        derivatives = tape.gradient(loss, weights, unconnected_gradients="zero")
+        return [tf.reshape(tf.convert_to_tensor(part), [-1]) for part in derivatives]
 
     @tf.function(reduce_retracing=True)
     def project(features, labels, moves):

@@ -179,10 +179,10 @@ def write(run: runs.RunDirectory, finding: Finding, head: Mapping, epsilon: floa
     return is_broken
 
 
-def as_text(found: Mapping) -> str:
+def as_text(report: Mapping) -> str:
     """Returns the figures over all examples and the verdict of audit.json, as lines."""
     lines = []
-    for result in found.get("results", ()):
+    for result in report.get("results", ()):
         if result.get("slice", "all") != "all":
             continue
         if "repetitions" in result:
@@ -201,16 +201,16 @@ def as_text(found: Mapping) -> str:
         if "epsilon" in result:
             line += f"; epsilon at least {rounding.down(result['epsilon'], 3)}"
         lines.append(line)
-    for name, result in found.get("estimates", {}).items():
+    for name, result in report.get("estimates", {}).items():
         if result["epsilon_estimate"] is None:
             lines.append(f"{name}: no estimate of epsilon, as {result['no_estimate_because']}")
             continue
         estimate = _shown(result["epsilon_estimate"], "{:.3g}")
-        rough = " and with so few canaries likely too large" if found["estimate_is_rough"] else ""
+        rough = " and with so few canaries likely too large" if report["estimate_is_rough"] else ""
         lines.append(f"{name}: epsilon estimated at {estimate}, which is no bound{rough}")
-    if "several_audits" in found:
-        lines.append(f"{found['several_audits']}.")
-    return "\n".join([*lines, found["verdict"]])
+    if "several_audits" in report:
+        lines.append(f"{report['several_audits']}.")
+    return "\n".join([*lines, report["verdict"]])
 
 
 def _shown(estimate, form):

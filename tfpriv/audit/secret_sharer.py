@@ -41,9 +41,9 @@ def attack(target: Target, config: AuditConfig, run: RunDirectory) -> Finding:
     *parts, others = np.split(bits, ends)
     of_secrets = dict(zip(secrets.planted, parts, strict=True))
     space = LENGTH * math.log2(len(secrets.tokens))
-    found = finding(of_secrets, others, space, config.confidence)
-    draw_exposures(run.plots_path / "exposure.png", found.figures)
-    return found
+    result = finding(of_secrets, others, space, config.confidence)
+    draw_exposures(run.plots_path / "exposure.png", result.figures)
+    return result
 
 
 def planted(target: Target) -> Secrets:
@@ -84,8 +84,8 @@ def log_perplexities(
         logs = special.log_softmax(logs, axis=-1)
     else:
         logs = np.log(np.maximum(logs, 1e-30))
-    own = np.take_along_axis(logs, labels[:, part, np.newaxis], axis=-1)[..., 0]
-    return -own.sum(axis=1) / math.log(2)
+    label_logs = np.take_along_axis(logs, labels[:, part, np.newaxis], axis=-1)[..., 0]
+    return -label_logs.sum(axis=1) / math.log(2)
 
 
 def finding(

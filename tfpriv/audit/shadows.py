@@ -117,8 +117,8 @@ def train(
     left = [number for number in range(models) if _read(folder, number, len(pool)) is None]
     if left:
         _run(folder, left, models, min(processes, len(left)))
-    found = [_read(folder, number, len(pool)) for number in range(models)]
-    return Shadows(statistics=np.stack(found), is_in=is_in)
+    statistics_of_models = [_read(folder, number, len(pool)) for number in range(models)]
+    return Shadows(statistics=np.stack(statistics_of_models), is_in=is_in)
 
 
 def _refuse_other_job(folder, job):
@@ -201,10 +201,10 @@ def _read(folder, number, size):
     """Returns a model's statistics; None if they are not there, or not whole."""
     try:
         with np.load(_path(folder, number)) as content:
-            found = content["statistics"]
+            statistics = content["statistics"]
     except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
         return None
-    return found if found.shape == (size,) else None
+    return statistics if statistics.shape == (size,) else None
 
 
 def _train_one(folder, pool, job, number):

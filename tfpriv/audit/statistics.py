@@ -138,12 +138,12 @@ def true_positive_rate(
         return int(np.sum(members > threshold))
 
     value = above(descending[math.floor(false_positive_rate * m + 1e-9)]) / len(members)
-    each = (1 - confidence) / 4
+    tail = (1 - confidence) / 4
     # So many at least, and so many at most, lie above the distribution's threshold.
-    least, most = (int(stats.binom.ppf(at, m, false_positive_rate)) for at in (each, 1 - each))
+    least, most = (int(stats.binom.ppf(at, m, false_positive_rate)) for at in (tail, 1 - tail))
     strict = descending[least - 1] if least else np.inf
     at_strict, at_loose = (
-        clopper_pearson(above(threshold), len(members), 1 - 2 * each)
+        clopper_pearson(above(threshold), len(members), 1 - 2 * tail)
         for threshold in (strict, descending[most])
     )
     return Estimate(value, min(value, at_strict.low), max(value, at_loose.high))
@@ -190,15 +190,15 @@ def epsilon_from_rates(
     pooled = np.concatenate([chosen_in, chosen_out])
     thresholds = np.unique(np.quantile(pooled, _QUANTILES))
     # Two directions, and two shares in each.
-    each = 1 - (1 - confidence) / (len(thresholds) * 2)
+    interval_confidence = 1 - (1 - confidence) / (len(thresholds) * 2)
     best = 0.0
     for threshold in thresholds:
         for hits, alarms in (
             (judged_in > threshold, judged_out > threshold),
             (judged_out <= threshold, judged_in <= threshold),
         ):
-            low = clopper_pearson(int(hits.sum()), len(hits), each).low
-            high = clopper_pearson(int(alarms.sum()), len(alarms), each).high
+            low = clopper_pearson(int(hits.sum()), len(hits), interval_confidence).low
+            high = clopper_pearson(int(alarms.sum()), len(alarms), interval_confidence).high
             if low > delta:
                 best = max(best, math.log((low - delta) / high))
     return best

@@ -82,9 +82,9 @@ class Target:
 
     @property
     def _privacy(self):
-        found = self.run.privacy
-        assert found is not None, "a sealed run has a privacy statement"
-        return found
+        privacy = self.run.privacy
+        assert privacy is not None, "a sealed run has a privacy statement"
+        return privacy
 
     @property
     def epsilon(self) -> float | None:
@@ -262,9 +262,9 @@ def log_odds(objective: models.Objective, labels: np.ndarray, answers: np.ndarra
     flat = logits.reshape(-1, logits.shape[-1])
     right = labels.reshape(-1).astype(np.int64)
     rows = np.arange(len(flat))
-    own = flat[rows, right]
+    label_logs = flat[rows, right]
     flat = flat.copy()
     flat[rows, right] = -np.inf
     top = flat.max(axis=1)
     rest = top + np.log(np.exp(flat - top[:, None]).sum(axis=1))
-    return (own - rest).reshape(len(labels), -1).mean(axis=1)
+    return (label_logs - rest).reshape(len(labels), -1).mean(axis=1)

@@ -96,23 +96,23 @@ class ClippedSum:
             ]
             sums = self._weighted_sum(sure, [tf.where(is_sure, f, 0.0) for f in factors])
             others = tf.where(~is_sure & (present > 0.0))[:, 0]
-            more, found = self._one_by_one(groups, others, bound)
+            more, other_norms = self._one_by_one(groups, others, bound)
             every = tf.where(is_sure, norms, 0.0)
             return (
                 [a + tf.cast(scale * b, tf.float32) for a, b in zip(sums, more, strict=True)],
-                tf.tensor_scatter_nd_update(every, others[:, tf.newaxis], found),
+                tf.tensor_scatter_nd_update(every, others[:, tf.newaxis], other_norms),
             )
 
         return tf.cond(tf.reduce_all(is_sure), in_float32, with_some_in_float64)
 
     def _weighted_sum(self, groups, factors):
         """Returns by trainable weight the sum of the examples' gradients, each times a factor."""
-        found = [
-            (part, part.rows.weighted_sum(own))
-            for group, own in zip(groups, factors, strict=True)
+        sums = [
+            (part, part.rows.weighted_sum(group_factors))
+            for group, group_factors in zip(groups, factors, strict=True)
             for part in group
         ]
-        return by_weight(self._weights, found)
+        return by_weight(self._weights, sums)
 
     def _one_by_one(self, groups, examples, bound):
         """Returns the sum of some examples' clipped gradients, float64, and their norms, float32.
@@ -138,18 +138,22 @@ class ClippedSum:
     def _clipped(self, groups, example, bound):
         """Returns one example's clipped gradient, float64, and its norm, float32."""
         bound = tf.cast(bound, tf.float64)
-        found, squares = [], []
+        scaled, squares = [], []
         for group in groups:
             gradients = [(part, part.rows.one(example)) for part in group]
             # The square of a float32 is far within the range of a float64.
-            square = tf.add_n([tf.reduce_sum(g * g) for _, own in gradients for g in own])
+            square = tf.add_n(
+                [tf.reduce_sum(g * g) for _, part_gradients in gradients for g in part_gradients]
+            )
             factor = _factors(tf.sqrt(square), bound)
-            found += [(part, [factor * g for g in own]) for part, own in gradients]
+            scaled += [
+                (part, [factor * g for g in part_gradients]) for part, part_gradients in gradients
+            ]
             squares.append(square)
         norm = tf.sqrt(tf.add_n(squares))
         is_finite = tf.math.is_finite(norm)
         gradients = [
-            tf.where(is_finite, g, tf.zeros_like(g)) for g in by_weight(self._weights, found)
+            tf.where(is_finite, g, tf.zeros_like(g)) for g in by_weight(self._weights, scaled)
         ]
         return gradients, tf.where(is_finite, tf.cast(norm, tf.float32), math.nan)
 

@@ -108,14 +108,14 @@ class PerExampleGradients:
                 outputs = model(features, training=training)
             loss = tf.reduce_sum(present * self._objective.loss(labels, outputs))
         units = list(taps)
-        found = tape.gradient(
+        unit_gradients = tape.gradient(
             loss,
             [taps[unit].watched for unit in units],
             unconnected_gradients=tf.UnconnectedGradients.ZERO,
         )
         return [
             Part(unit.trainable_weights, taps[unit].per_example(gradients))
-            for unit, gradients in zip(units, found, strict=True)
+            for unit, gradients in zip(units, unit_gradients, strict=True)
         ]
 
     def _general(self, features, labels, present, training):
@@ -161,12 +161,12 @@ class PerExampleGradients:
         spec = tf.TensorSpec([None, *features.shape[1:]], features.dtype)
         tf.function(self._model, autograph=False).get_concrete_function(spec, training=False)
         try:
-            found = self._measure(self._fast, features, labels)
+            measured = self._measure(self._fast, features, labels)
         except _NoRuleError as error:
             return str(error)
         except (tf.errors.OpError, ValueError) as error:
             return f"the fast way fails for this model ({type(error).__name__})"
-        if not _agree(found, self._measure(self._one_by_one, features, labels)):
+        if not _agree(measured, self._measure(self._one_by_one, features, labels)):
             return "the fast way gives other gradients for this model than TensorFlow does"
         return None
 
@@ -174,10 +174,10 @@ class PerExampleGradients:
         features, labels = (tf.convert_to_tensor(part[:_CHECKED_EXAMPLES]) for part in examples)
         wanted = self._measure(self._one_by_one, features, labels)
         try:
-            found = self._measure(self._general, features, labels)
+            measured = self._measure(self._general, features, labels)
         except Exception:  # What pfor cannot convert it says in many ways.
             return False
-        return _agree(found, wanted)
+        return _agree(measured, wanted)
 
     def _measure(self, gradients, features, labels):
         """Returns norms and a weighted sum for a few examples, without what is random."""
@@ -200,18 +200,18 @@ class PerExampleGradients:
 
 
 def by_weight(
-    weights: list[tf.Variable], found: list[tuple[Part, list[tf.Tensor]]]
+    weights: list[tf.Variable], values_of_parts: list[tuple[Part, list[tf.Tensor]]]
 ) -> list[tf.Tensor]:
     """Returns what was found for the weights of single parts in the order of all weights.
 
     Args:
         weights: All weights; those of no part get zeros.
-        found: Parts, each with a tensor for each of its weights; all of one dtype.
+        values_of_parts: Parts, each with a tensor for each of its weights; all of one dtype.
     """
     values = {
         weight.ref(): value
-        for part, own in found
-        for weight, value in zip(part.weights, own, strict=True)
+        for part, part_values in values_of_parts
+        for weight, value in zip(part.weights, part_values, strict=True)
     }
     dtype = next(iter(values.values())).dtype
     return [values[v.ref()] if v.ref() in values else tf.zeros(v.shape, dtype) for v in weights]
@@ -221,12 +221,12 @@ class _NoRuleError(Exception):
     """Says why a model's per-example gradients cannot be had by layer rules."""
 
 
-def _agree(ours, theirs):
+def _agree(first, second):
     """Returns whether two lists of tensors are equal but for rounding."""
     return all(
         a.shape == b.shape
         and np.allclose(a, b, rtol=_TOLERANCE, atol=_TOLERANCE * float(tf.reduce_max(tf.abs(b))))
-        for a, b in zip(ours, theirs, strict=True)
+        for a, b in zip(first, second, strict=True)
     )
 
 

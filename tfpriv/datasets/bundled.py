@@ -189,10 +189,10 @@ def load_diabetes(
 
 def _verify(name, features, labels):
     content = b"".join(np.ascontiguousarray(part, "<f8").tobytes() for part in (features, labels))
-    found = hashlib.sha256(content).hexdigest()
-    if found != _SHA256[name]:
+    digest = hashlib.sha256(content).hexdigest()
+    if digest != _SHA256[name]:
         raise UserError(
-            f"scikit-learn's {name} data is altered (sha256 {found}, expected {_SHA256[name]}); "
+            f"scikit-learn's {name} data is altered (sha256 {digest}, expected {_SHA256[name]}); "
             "install scikit-learn again."
         )
-    return {f"scikit-learn {name}": {"sha256": found, "source": "package"}}
+    return {f"scikit-learn {name}": {"sha256": digest, "source": "package"}}

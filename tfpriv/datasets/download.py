@@ -146,13 +146,13 @@ def _read_cached(path, expected):
             f"{path} cannot be read ({error.strerror}); remove it, or set --data_dir to another "
             "folder."
         ) from error
-    found = hashlib.sha256(content).hexdigest()
-    if found == expected:
+    digest = hashlib.sha256(content).hexdigest()
+    if digest == expected:
         return content
     logging.warning(
         "%s is altered or incomplete (sha256 %s, expected %s); it is removed and fetched again.",
         path,
-        found,
+        digest,
         expected,
     )
     try:
@@ -177,9 +177,9 @@ def _write(path, content):
 
 
 def _check_hash(name, content, expected):
-    found = hashlib.sha256(content).hexdigest()
-    if found != expected:
-        raise _FetchError(f"{name} there has another content (sha256 {found})")
+    digest = hashlib.sha256(content).hexdigest()
+    if digest != expected:
+        raise _FetchError(f"{name} there has another content (sha256 {digest})")
 
 
 def _download(url, decompress):

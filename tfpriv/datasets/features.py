@@ -94,9 +94,9 @@ def _cached(images, folder):
     described = f"scattering {_VERSION} {images.shape} {images.dtype}".encode()
     key = hashlib.sha256(described + images.data).hexdigest()
     path = folder / f"scattering-{key}.features"
-    found = _read(path)
-    if found is not None:
-        return found
+    cached = _read(path)
+    if cached is not None:
+        return cached
     features = normalized_scattering(images, _announcing(len(images)))
     try:
         _write(path, features)

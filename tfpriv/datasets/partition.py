@@ -177,10 +177,10 @@ def _writers(dataset, data_dir):
 
 def _natural(dataset):
     if dataset.train_clients is None:
-        own = "writers" if dataset.name == "mnist" else "iid"
+        partition_name = "writers" if dataset.name == "mnist" else "iid"
         raise UserError(
             f"--partition=natural: {dataset.name} does not say whose its examples are; choose "
-            f"another, for example --partition={own}."
+            f"another, for example --partition={partition_name}."
         )
     return dataset.train_clients
 

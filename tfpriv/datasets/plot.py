@@ -101,8 +101,10 @@ def _map(axes, dataset, partition, labels):
     )
     axes.locator_params(axis="y", integer=True, nbins=_MOST_COLORS)
     axes.set_ylabel("label")
-    each = "" if columns == len(order) else f" (about {len(order) / columns:.0f} a column)"
-    axes.set_xlabel(f"clients with examples, by their most frequent label{each}")
+    clients_a_column = (
+        "" if columns == len(order) else f" (about {len(order) / columns:.0f} a column)"
+    )
+    axes.set_xlabel(f"clients with examples, by their most frequent label{clients_a_column}")
     axes.figure.colorbar(image, ax=axes, label="fraction of a client's examples", pad=0.01)
 
 
@@ -146,5 +148,5 @@ def _by_main_label(partition, labels, num_classes):
 def _colors(count):
     import matplotlib
 
-    found = matplotlib.colormaps["tab10" if count <= 10 else "tab20"]
-    return [found(i) for i in range(min(count, found.N))]
+    colors = matplotlib.colormaps["tab10" if count <= 10 else "tab20"]
+    return [colors(i) for i in range(min(count, colors.N))]

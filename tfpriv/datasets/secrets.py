@@ -169,10 +169,10 @@ def _format(dataset, windows, generator):
 def _draw(tokens, count, generator, taken=()):
     """Returns different sequences of tokens, none of them among `taken`."""
     seen = {tuple(part) for part in np.asarray(taken).tolist()}
-    found: list[np.ndarray] = []
-    while len(found) < count:
+    sequences: list[np.ndarray] = []
+    while len(sequences) < count:
         part = generator.choice(tokens, LENGTH)
         if tuple(part.tolist()) not in seen:
             seen.add(tuple(part.tolist()))
-            found.append(part)
-    return np.array(found, np.int32).reshape(count, LENGTH)
+            sequences.append(part)
+    return np.array(sequences, np.int32).reshape(count, LENGTH)

@@ -233,15 +233,15 @@ def _check_output(algorithm, output, start, client):
             f"--algorithm={algorithm}: train returned a {type(output).__name__}; return a "
             "tfpriv.federated.algorithms.base.ClientOutput."
         )
-    for what, found, wanted in (
+    for what, returned, wanted in (
         ("update", tuple(output.update), start),
         ("state", output.state, client),
     ):
-        found, wanted = (_shapes(structure) for structure in (found, wanted))
-        if found != wanted:
+        returned, wanted = (_shapes(structure) for structure in (returned, wanted))
+        if returned != wanted:
             raise UserError(
                 f"--algorithm={algorithm}: train returned a ClientOutput whose {what} has the "
-                f"shapes {found} where {wanted} are wanted; return tensors of these shapes."
+                f"shapes {returned} where {wanted} are wanted; return tensors of these shapes."
             )
 
 

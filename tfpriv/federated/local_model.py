@@ -206,9 +206,9 @@ def weights_type(model: tf.keras.Model) -> tff.StructType:
 
 
 def _check_same_outputs(predict, model, features):
-    found = predict(model.trainable_weights, model.non_trainable_weights, features)
+    outputs = predict(model.trainable_weights, model.non_trainable_weights, features)
     expected = model(features, training=True)
-    if _is_random(model, features) or np.allclose(found, expected, rtol=1e-4, atol=1e-4):
+    if _is_random(model, features) or np.allclose(outputs, expected, rtol=1e-4, atol=1e-4):
         return
     raise UserError(
         f"the model {model.name!r} gives other outputs when it is built anew with the same "

@@ -62,8 +62,8 @@ def build_algorithm(
     name = config.algorithm
     assert isinstance(name, str), "the config is complete"
     if not user_code.is_user_code(name):
-        own = settings.belonging_to(config, "algorithm", name)
-        return algorithms.builder(name)(setup, **own)
+        own_settings = settings.belonging_to(config, "algorithm", name)
+        return algorithms.builder(name)(setup, **own_settings)
     return user_code.call(name, "--algorithm", Algorithm, setup=setup)
 
 
@@ -139,9 +139,9 @@ def build_process(
     weights_type = model.weights_type
     broadcast = tff.learning.templates.build_broadcast_process(weights_type)
     assert config.aggregator is None or isinstance(config.aggregator, str), "it is complete"
-    own = settings.belonging_to(config, "aggregator", config.aggregator or "mean")
+    own_settings = settings.belonging_to(config, "aggregator", config.aggregator or "mean")
     aggregator = aggregation.build_aggregator(
-        over_clients, weights_type.trainable, config.aggregator, **own
+        over_clients, weights_type.trainable, config.aggregator, **own_settings
     )
     finalizer = tff.learning.templates.build_apply_optimizer_finalizer(
         build_server_optimizer(config), weights_type

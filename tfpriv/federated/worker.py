@@ -107,13 +107,13 @@ class Worker:
             UserError: in either case.
         """
         if self.is_alive():
-            found = listening.ports(self.pid)
+            open_ports = listening.ports(self.pid)
         else:
             taken = os.strerror(errno.EADDRINUSE) in "".join(self._log_lines())
-            found = {self._held_port.getsockname()[:2]} if taken else set()
-        if found:
+            open_ports = {self._held_port.getsockname()[:2]} if taken else set()
+        if open_ports:
             self.close()
-            places = ", ".join(listening.written(*each) for each in sorted(found))
+            places = ", ".join(listening.written(*port) for port in sorted(open_ports))
             raise UserError(
                 f"TFF's worker was ended, as it does not keep from listening at {places}, where "
                 "others can have it run what they like; build the native library anew with `make "

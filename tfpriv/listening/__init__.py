@@ -66,7 +66,7 @@ def ports(pid: int | None = None) -> set[tuple[str, int]]:
         pid: The process, which may be gone; this one when None.
     """
     try:
-        return {_address(each) for each in _listening(pid)}
+        return {_address(connection) for connection in _listening(pid)}
     except psutil.NoSuchProcess:
         return set()
 
@@ -118,10 +118,10 @@ class Place:
             )
         before = ports()
         yield
-        found = ports() - before
-        if found != {(self.host, self.port)}:
-            _stop_listening(found)
-            listens = ", ".join(written(*each) for each in sorted(found)) or "nowhere"
+        new_ports = ports() - before
+        if new_ports != {(self.host, self.port)}:
+            _stop_listening(new_ports)
+            listens = ", ".join(written(*port) for port in sorted(new_ports)) or "nowhere"
             raise UserError(
                 f"{self.name} was to listen at {self} alone and listened at {listens}, which was "
                 "ended; build the native library anew with `make install`."
@@ -141,7 +141,7 @@ def at(name: str, host: str, port: int) -> Place:
         UserError: if the host is not this machine, or means all addresses, or the port is taken.
     """
     try:
-        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+        infos = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
     except OSError as error:
         raise UserError(
             f"{name} cannot listen at {written(host, port)} ({error.strerror}); write an address "
@@ -149,7 +149,7 @@ def at(name: str, host: str, port: int) -> Place:
         ) from error
     place = None
     kept: list[socket.socket] = []
-    for family, address in dict.fromkeys((each[0], each[4][0]) for each in found):
+    for family, address in dict.fromkeys((info[0], info[4][0]) for info in infos):
         if ipaddress.ip_address(address).is_unspecified:
             raise UserError(
                 f"{name} has the address {written(host, port)}, which means every address of the "
@@ -198,13 +198,13 @@ def _bound(family, address, port, *, shared):
 
 def _plain(address):
     """Returns an IP address in its usual form; an IPv6 socket lists IPv4 as ::ffff:a.b.c.d."""
-    found = ipaddress.ip_address(address)
-    return str(getattr(found, "ipv4_mapped", None) or found)
+    parsed = ipaddress.ip_address(address)
+    return str(getattr(parsed, "ipv4_mapped", None) or parsed)
 
 
 def _listening(pid=None):
-    found = psutil.Process(pid).net_connections("tcp")
-    return [each for each in found if each.status == psutil.CONN_LISTEN]
+    connections = psutil.Process(pid).net_connections("tcp")
+    return [connection for connection in connections if connection.status == psutil.CONN_LISTEN]
 
 
 def _address(connection):
@@ -212,8 +212,8 @@ def _address(connection):
 
 
 def _stop_listening(addresses):
-    for each in _listening():
-        if _address(each) in addresses:
+    for connection in _listening():
+        if _address(connection) in addresses:
             # A second handle: TensorFlow goes on holding, and closes, its own.
-            with contextlib.suppress(OSError), socket.socket(fileno=os.dup(each.fd)) as again:
+            with contextlib.suppress(OSError), socket.socket(fileno=os.dup(connection.fd)) as again:
                 again.shutdown(socket.SHUT_RDWR)

@@ -53,5 +53,5 @@ class FrozenState:
     def _others(self):
         """Returns all that a checkpoint or a file of the model would hold besides."""
         tracked = [*tf.train.TrackableView(self._model).descendants(), *self._model.weights]
-        found = {each.ref(): each for each in tracked if isinstance(each, tf.Variable)}
-        return [variable for ref, variable in found.items() if ref not in self._trainable]
+        variables = {item.ref(): item for item in tracked if isinstance(item, tf.Variable)}
+        return [variable for ref, variable in variables.items() if ref not in self._trainable]

@@ -109,14 +109,14 @@ def check_type(model: object, says: str) -> None:
         return
     kind = f"{type(model).__module__}.{type(model).__qualname__}".removeprefix("builtins.")
     if isinstance(model, type) and issubclass(model, tf.keras.Model):
-        found, remedy = f"the class {model.__name__} itself", f"return {model.__name__}(...)"
+        returned, remedy = f"the class {model.__name__} itself", f"return {model.__name__}(...)"
     elif isinstance(model, tf.keras.layers.Layer):
-        found, remedy = f"a layer ({kind})", "return tf.keras.Sequential([...]) with it inside"
+        returned, remedy = f"a layer ({kind})", "return tf.keras.Sequential([...]) with it inside"
     elif model is None:
-        found, remedy = "None", "return the model at the end of the function"
+        returned, remedy = "None", "return the model at the end of the function"
     else:
-        found, remedy = f"an object of type {kind}", "return one tf.keras.Model"
-    raise UserError(f"{says} {found}, not a tf.keras.Model; {remedy}.")
+        returned, remedy = f"an object of type {kind}", "return one tf.keras.Model"
+    raise UserError(f"{says} {returned}, not a tf.keras.Model; {remedy}.")
 
 
 def predict(model: tf.keras.Model, batch: tf.Tensor) -> tf.Tensor:
@@ -177,16 +177,16 @@ def _check_output(outputs, shape, num_classes, task):
             f"The model returns a {type(outputs).__name__} of outputs; return one tensor of shape "
             f"{_batch_shape(shape)}."
         )
-    found = list(outputs.shape[1:])
-    if found != shape and not (task == "regression" and found == []):
+    output_shape = list(outputs.shape[1:])
+    if output_shape != shape and not (task == "regression" and output_shape == []):
         remedy = f"give its last layer {num_classes} units"
-        if task == "classification" and num_classes == 2 and found == [1]:
+        if task == "classification" and num_classes == 2 and output_shape == [1]:
             remedy = "use two units in place of one sigmoid unit, with a softmax or no activation"
-        elif found[:-1] != shape[:-1]:
+        elif output_shape[:-1] != shape[:-1]:
             remedy = f"let it end in {num_classes} outputs for each label"
         wanted = "regression needs" if task == "regression" else f"{num_classes} classes need"
         raise UserError(
-            f"The model's output has shape {_batch_shape(found)}, and {wanted} "
+            f"The model's output has shape {_batch_shape(output_shape)}, and {wanted} "
             f"{_batch_shape(shape)}; {remedy}."
         )
     if outputs.shape[0] != 2:
@@ -303,9 +303,9 @@ def _unused_notes(unused):
 def _saving_notes(model):
     """Tries to describe the model as a file will; a run must not fail when it ends."""
     layers = [model, *layers_of(model)]
-    own = sorted({type(layer).__name__ for layer in layers if not is_keras(type(layer))})
+    own_classes = sorted({type(layer).__name__ for layer in layers if not is_keras(type(layer))})
     lambdas = [layer.name for layer in layers if isinstance(layer, tf.keras.layers.Lambda)]
-    if not own and not lambdas:
+    if not own_classes and not lambdas:
         return
     try:
         tf.keras.saving.serialize_keras_object(model)
@@ -314,8 +314,8 @@ def _saving_notes(model):
             f"The model cannot be saved ({first_line(error)}); give its own layers a get_config "
             "method."
         ) from error
-    if own:
-        classes = ", ".join(f"'{name}': {name}" for name in own)
+    if own_classes:
+        classes = ", ".join(f"'{name}': {name}" for name in own_classes)
         yield (
             "To load the saved model, give load_model the classes of its own: "
             f"custom_objects={{{classes}}}."

@@ -59,8 +59,8 @@ def load(path: str | os.PathLike) -> tf.keras.Model:
     """
     path = pathlib.Path(path)
     try:
-        own = _check(path)
-        return tf.keras.models.load_model(path, own, compile=False, safe_mode=True)
+        own_classes = _check(path)
+        return tf.keras.models.load_model(path, own_classes, compile=False, safe_mode=True)
     except UserError:
         raise
     except (OSError, ValueError, TypeError, KeyError, AttributeError, zipfile.BadZipFile) as error:
@@ -133,8 +133,8 @@ def _member(archive, name):
 def _named(config):
     """Yields (module or None, name) of all that a model's configuration has made."""
     if isinstance(config, list):
-        for each in config:
-            yield from _named(each)
+        for part in config:
+            yield from _named(part)
     elif isinstance(config, dict):
         if "class_name" in config:
             name = config["class_name"]
@@ -143,8 +143,8 @@ def _named(config):
                 yield module, str(config.get("config"))
             elif name not in _VALUES:
                 yield module, str(name)
-        for each in config.values():
-            yield from _named(each)
+        for part in config.values():
+            yield from _named(part)
 
 
 def _refuse_code(path, module, name):

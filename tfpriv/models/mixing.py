@@ -137,13 +137,13 @@ def _others_move(model, training, sizes, eagerly):
     if repeatable.draws_in_python and not eagerly:
         raise UnrepeatableError  # A graph holds one such draw for ever.
     rounds = [*_small_rounds(model, repeatable.is_random), *_rounds_of(model, sizes)]
-    kept = [~rows for each in rounds for rows in each.rows]
+    kept = [~rows for probe in rounds for rows in probe.rows]
 
     def first():
-        return repeatable([each.batch] * len(each.rows) for each in rounds)
+        return repeatable([probe.batch] * len(probe.rows) for probe in rounds)
 
     def changed():
-        return repeatable(each.changed() for each in rounds)
+        return repeatable(probe.changed() for probe in rounds)
 
     def differ(some, others):
         return any(map(_differ, some, others, kept))
@@ -151,8 +151,8 @@ def _others_move(model, training, sizes, eagerly):
     if repeatable.is_random:
         before = first()
     else:
-        once = repeatable([each.batch] for each in rounds)
-        before = [one for one, each in zip(once, rounds, strict=True) for _ in each.rows]
+        once = repeatable([probe.batch] for probe in rounds)
+        before = [one for one, probe in zip(once, rounds, strict=True) for _ in probe.rows]
     after = changed()
     if not differ(before, after):
         return False
@@ -197,13 +197,13 @@ def _has_gradient_across(model, sizes):
         return None
     rounds = [
         *_small_rounds(model, has_random_op(traced)),
-        *(each.of_one_split() for each in _rounds_of(model, sizes)),
+        *(probe.of_one_split() for probe in _rounds_of(model, sizes)),
     ]
     with weights_kept(traced.variables):
-        for number, each in enumerate(rounds):
+        for number, probe in enumerate(rounds):
             with weights_moved_in_turn(model, number):
-                for rows in each.rows:
-                    slopes, outputs = map(tf.convert_to_tensor, gradient(each.batch, rows))
+                for rows in probe.rows:
+                    slopes, outputs = map(tf.convert_to_tensor, gradient(probe.batch, rows))
                     bound = _TOLERANCE * max(_scale(slopes), _scale(outputs))
                     if np.any(np.abs(slopes.numpy()[rows]) > bound):
                         return True
@@ -237,7 +237,7 @@ def _rounds_of(model, sizes):
     if is_unproved(model):
         return rounds
     # What Keras's own layers do shows at any size.
-    return [each.of_one_split() for each in rounds]
+    return [probe.of_one_split() for probe in rounds]
 
 
 def _round(model, size, seed):

@@ -38,7 +38,9 @@ class Repeatable:
             input_signature=[structure.input_spec(model)],
         )
         # Keras's random layers that were given a seed count it up at each eager call.
-        self._own_seeds = [(each, each._seed) for each in structure.random_generators_of(model)]
+        self._own_seeds = [
+            (generator, generator._seed) for generator in structure.random_generators_of(model)
+        ]
         with self._seeded():
             traced = self._call.get_concrete_function()
             drawn = random.random(), np.random.random()
@@ -75,7 +77,10 @@ class Repeatable:
 def has_random_op(traced: tf.types.experimental.ConcreteFunction) -> bool:
     """Whether a function seems to draw random numbers, by the names of its operations."""
     graph = traced.graph.as_graph_def()
-    nodes = [*graph.node, *(node for each in graph.library.function for node in each.node_def)]
+    nodes = [
+        *graph.node,
+        *(node for function in graph.library.function for node in function.node_def),
+    ]
     return any(_RANDOM_OPS.search(node.op) for node in nodes)
 
 

@@ -94,8 +94,12 @@ def _traces(model):
 def _generator_states(model):
     # One that has not drawn yet may not have its generator.
     held = structure.random_generators_of(model)
-    generators = [getattr(each, "_generator", None) for each in held]
-    return [each.state for each in generators if isinstance(each, tf.random.Generator)]
+    generators = [getattr(held_object, "_generator", None) for held_object in held]
+    return [
+        held_object.state
+        for held_object in generators
+        if isinstance(held_object, tf.random.Generator)
+    ]
 
 
 def _message(effect):
@@ -125,7 +129,7 @@ def _refuse_kept_tensors(model):
             # Keras's own: the same values, wrapped, and the regularizers'.
             if name.startswith("_self_") or name == "_losses":
                 continue
-            if any(tf.is_symbolic_tensor(each) for each in _leaves(value)):
+            if any(tf.is_symbolic_tensor(leaf) for leaf in _leaves(value)):
                 raise UserError(
                     f"Layer {layer.name} of the model keeps what it computes in its attribute "
                     f"{name!r}, which neither federated nor private training allows; leave that "
@@ -138,4 +142,4 @@ def _leaves(value):
         value = list(value.values())
     if not isinstance(value, list | tuple | set | collections.deque):
         return [value]
-    return [leaf for each in value for leaf in _leaves(each)]
+    return [leaf for part in value for leaf in _leaves(part)]

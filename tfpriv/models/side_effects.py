@@ -85,7 +85,7 @@ def side_effects(
         generators: The states of random generators from which it may draw.
     """
     graph = traced.graph.as_graph_def()
-    functions = {each.signature.name: each for each in graph.library.function}
+    functions = {item.signature.name: item for item in graph.library.function}
     handles = {id(variable.handle): variable for variable in traced.variables}
     captured = {
         inner.op.name: handles[id(outer)]
@@ -111,7 +111,7 @@ def side_effects(
                 call = name, tuple(map(id, arguments))
                 if call not in seen:
                     seen.add(call)
-                    names = [each.name for each in functions[name].signature.input_arg]
+                    names = [item.name for item in functions[name].signature.input_arg]
                     inside = dict(zip(names, arguments, strict=False))
                     yield from walk(functions[name].node_def, inside, caller or node.name)
 
@@ -130,5 +130,5 @@ def _called(node, functions):
     """Returns the names of the functions that a node calls."""
     names = {node.op}
     for value in node.attr.values():
-        names |= {value.func.name, *(each.name for each in value.list.func)}
+        names |= {value.func.name, *(function.name for function in value.list.func)}
     return sorted(names & functions.keys())

@@ -44,13 +44,13 @@ def build_table(variance: Fraction, bits: int) -> AliasTable:
     """
     half = 2 ** (bits - 1)
     weights = _weights(variance, half)
-    own, alias = _walker([weights[abs(x)] for x in range(-half, half)])
+    thresholds, alias = _walker([weights[abs(x)] for x in range(-half, half)])
     low = 2**64 - 1
-    packed = [t >> _REST_BITS << bits | a for t, a in zip(own, alias, strict=True)]
+    packed = [t >> _REST_BITS << bits | a for t, a in zip(thresholds, alias, strict=True)]
     return AliasTable(
         bits=bits,
         packed=np.array(packed, np.uint32),
-        rest=np.array([[t >> 64 & low, t & low] for t in own], np.uint64),
+        rest=np.array([[t >> 64 & low, t & low] for t in thresholds], np.uint64),
     )
 
 
@@ -74,13 +74,13 @@ def _walker(weights):
     one_bits = WORD_BITS - (count.bit_length() - 1) + _REST_BITS
     mass = [weight * count for weight in weights]
     # An entry that keeps all of its mass is its own alias, whatever its threshold.
-    own, alias = [0] * count, list(range(count))
+    thresholds, alias = [0] * count, list(range(count))
     small = [i for i, m in enumerate(mass) if m < total]
     large = [i for i, m in enumerate(mass) if m >= total]
     while small:
         i, other = small.pop(), large[-1]
-        own[i], alias[i] = (mass[i] << one_bits) // total, other
+        thresholds[i], alias[i] = (mass[i] << one_bits) // total, other
         mass[other] -= total - mass[i]
         if mass[other] < total:
             small.append(large.pop())
-    return own, alias
+    return thresholds, alias

@@ -83,10 +83,10 @@ def optimized(bands: int, steps: int) -> tuple[float, ...]:
     if bands == 1:
         return (1.0,)
     start = np.diff(np.log(square_root(bands)))
-    found = optimize.minimize(
+    minimum = optimize.minimize(
         loss, start, jac=True, method="L-BFGS-B", bounds=[(None, -1e-6)] * (bands - 1)
     )
-    return tuple(map(float, column_of(found.x)))
+    return tuple(map(float, column_of(minimum.x)))
 
 
 def prefix_error(column: Sequence[float] | np.ndarray, steps: int) -> float:
@@ -134,8 +134,8 @@ def tree_variance(level: int) -> Fraction:
     """
     if not level:
         return Fraction(1)
-    own = Fraction(2**level, 2 ** (level + 1) - 1)
-    return own**2 + (1 - own) ** 2 * tree_variance(level - 1)
+    own_weight = Fraction(2**level, 2 ** (level + 1) - 1)
+    return own_weight**2 + (1 - own_weight) ** 2 * tree_variance(level - 1)
 
 
 @functools.cache

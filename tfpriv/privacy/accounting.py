@@ -134,8 +134,8 @@ def deltas(event: Event, epsilons: np.ndarray, interval: float) -> np.ndarray:
         [n] in [0, 1].
     """
     _, delta_of = _privacy_loss(event, interval)
-    found = np.asarray(delta_of(epsilons), np.float64)
-    return np.clip(found + _fourier_rounding(event), 0.0, 1.0)
+    computed = np.asarray(delta_of(epsilons), np.float64)
+    return np.clip(computed + _fourier_rounding(event), 0.0, 1.0)
 
 
 def _privacy_loss(event, interval):
@@ -213,7 +213,7 @@ def read_event(text: str) -> Event:
         if isinstance(node, ast.Constant) and isinstance(node.value, int | float):
             return node.value
         if isinstance(node, ast.List):
-            return [value(each) for each in node.elts]
+            return [value(element) for element in node.elts]
         is_event = isinstance(node, ast.Call) and isinstance(node.func, ast.Name)
         if is_event and node.func.id in _EVENTS and not node.args:
             named = {keyword.arg: value(keyword.value) for keyword in node.keywords}

@@ -80,13 +80,15 @@ def fit_bands(
     candidates = [_with(plan, steps, n, n) for n in _numbers(min(largest, steps))]
     best = min(
         candidates,
-        key=lambda each: _error(each.calibrate(target_epsilon, steps, roughly=True), steps),
+        key=lambda candidate: _error(
+            candidate.calibrate(target_epsilon, steps, roughly=True), steps
+        ),
     )
     if best is candidates[0]:
         return best.calibrate(target_epsilon, steps)
     # By all of the accounting, lest it be worse than DP-SGD.
-    fitted = [each.calibrate(target_epsilon, steps) for each in (candidates[0], best)]
-    return min(fitted, key=lambda each: _error(each, steps))
+    fitted = [candidate.calibrate(target_epsilon, steps) for candidate in (candidates[0], best)]
+    return min(fitted, key=lambda candidate: _error(candidate, steps))
 
 
 def _banded(plan: PrivacyPlan) -> Banded:

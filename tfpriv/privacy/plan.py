@@ -175,9 +175,9 @@ class PrivacyPlan:
             assert isinstance(sampler, CyclicPoissonSampler)
             moved = math.hypot(*(mechanism.sensitivity(n, sampler.separation) for n in segments))
             return _one_release(mechanism, moved)
-        own = mechanism.event(sampler, segments)
-        if own is not None:
-            return accounting.checked(own, mechanism.name)
+        whole_event = mechanism.event(sampler, segments)
+        if whole_event is not None:
+            return accounting.checked(whole_event, mechanism.name)
         # Steps are independent releases, of which those that can see a member count, each
         # amplified. So it is with a banded C: the columns that a member's steps touch are
         # orthogonal and of norm 1 (Choquette-Choo et al. 2023, Theorem 4).

@@ -39,11 +39,11 @@ class MetricsWriter:
         self._lines: dict[int, str] = {}  # The rows as text, as all of them are written every time.
         self._events = EventsWriter(directory)
         if self._path.exists():
-            found, self._columns, self._rows = _read_rows(self._path)
-            if found != step_name:
+            counted, self._columns, self._rows = _read_rows(self._path)
+            if counted != step_name:
                 raise UserError(
-                    f"{self._path} counts in {found}s, this program in {step_name}s; give another "
-                    "--output_dir."
+                    f"{self._path} counts in {counted}s, this program in {step_name}s; give "
+                    "another --output_dir."
                 )
             self._format_all()
 

@@ -47,13 +47,16 @@ def surroundings() -> dict:
 
 def versions() -> dict[str, str | None]:
     """Returns the versions of Python, tfpriv and `PACKAGES`, None for what is not installed."""
-    found = {"python": platform.python_version(), "tfpriv": getattr(tfpriv, "__version__", None)}
+    versions_found = {
+        "python": platform.python_version(),
+        "tfpriv": getattr(tfpriv, "__version__", None),
+    }
     for package in PACKAGES:
         try:
-            found[package] = importlib.metadata.version(package)
+            versions_found[package] = importlib.metadata.version(package)
         except importlib.metadata.PackageNotFoundError:
-            found[package] = None
-    return found
+            versions_found[package] = None
+    return versions_found
 
 
 def _git_state(source: pathlib.Path) -> tuple[str | None, bool | None]:

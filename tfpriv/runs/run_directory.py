@@ -325,22 +325,22 @@ class RunDirectory:
     @property
     def final_summary(self) -> dict:
         """What summary.json holds, of a run that has ended."""
-        found = self.summary
-        assert found is not None, "the run has not ended"
-        return found
+        summary = self.summary
+        assert summary is not None, "the run has not ended"
+        return summary
 
     def files(self) -> list[pathlib.Path]:
         """Returns what the run has written, sorted; checkpoints and runs within it as folders."""
         whole = {self.checkpoints_path, self.client_states_path, self.trajectory_path}
         whole.add(self.path / "shadows")
         whole |= {path.parent for path in self.path.glob("*/config.json")}
-        found = []
+        paths = []
         for path in sorted(self.path.rglob("*")):
             if path in whole or (
                 path.is_file() and not path.name.startswith(".") and whole.isdisjoint(path.parents)
             ):
-                found.append(path)
-        return found
+                paths.append(path)
+        return paths
 
     def close(self) -> None:
         """Closes the metrics and lets other processes have the directory."""
@@ -403,7 +403,7 @@ def _leftovers(path):
     names += ["members.json", "seal.json", "steps.json", "rounds.json"]
     patterns = [f".{pathlib.Path(name).stem}-*{pathlib.Path(name).suffix}" for name in names]
     patterns += [".model-*.keras", "plots/.*-*.png"]
-    return [found for pattern in patterns for found in path.glob(pattern)]
+    return [file for pattern in patterns for file in path.glob(pattern)]
 
 
 def _remove_leftovers(path):

@@ -35,16 +35,16 @@ def start(config: str, name: str, *, trusted_network: bool = False) -> "tf.distr
         UserError: The file is wrong, an address is not allowed or is none of this machine, the port
             is taken, or the server would listen elsewhere too.
     """
-    found = addresses.read(config)
+    players = addresses.read(config)
     if name not in addresses.SERVERS:
         raise UserError(
             f"--name={name} is no server; the servers are {', '.join(addresses.SERVERS)}."
         )
-    addresses.refuse_networks(found, trusted_network=trusted_network)
+    addresses.refuse_networks(players, trusted_network=trusted_network)
     # Through a web proxy gRPC would not find the others; the client may be anywhere.
     for variable in ("grpc_proxy", "https_proxy", "http_proxy"):
         os.environ.pop(variable, None)
-    host, port = addresses.host_of(found[name]), addresses.port_of(found[name])
+    host, port = addresses.host_of(players[name]), addresses.port_of(players[name])
     place = listening.at(name, host, port)
     _say(f"{name} of {config}: starting at {place}.\n{addresses.THREAT_MODEL}")
     version = addresses.version()
@@ -54,7 +54,9 @@ def start(config: str, name: str, *, trusted_network: bool = False) -> "tf.distr
     try:
         with place.serving():
             server = tf.distribute.Server(
-                tf.train.ClusterSpec({addresses.JOB: [found[each] for each in addresses.SERVERS]}),
+                tf.train.ClusterSpec(
+                    {addresses.JOB: [players[server_name] for server_name in addresses.SERVERS]}
+                ),
                 job_name=addresses.JOB,
                 task_index=addresses.SERVERS.index(name),
             )
@@ -110,8 +112,8 @@ def main() -> None:
             _say(f"{name} ends: {signal.Signals(signal_number).name}.")
             os._exit(0)
 
-        for each in (signal.SIGTERM, signal.SIGINT):
-            signal.signal(each, end)
+        for ending in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(ending, end)
         server = start(flags.FLAGS.config, name, trusted_network=flags.FLAGS.trusted_network)
     except UserError as error:
         print(f"error: {error}", file=sys.stderr, flush=True)

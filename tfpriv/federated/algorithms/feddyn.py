@@ -28,12 +28,17 @@ class FedDyn(Algorithm):
 
         def corrected(gradient, weights):
             return tuple(
-                g - mine + strength * (w - w0)
-                for g, mine, w, w0 in zip(gradient, given.client, weights, given.start, strict=True)
+                g - client_gradient + strength * (w - w0)
+                for g, client_gradient, w, w0 in zip(
+                    gradient, given.client, weights, given.start, strict=True
+                )
             )
 
         update, sums = self._setup.local_steps(given, corrected)
-        following = tuple(mine + strength * u for mine, u in zip(given.client, update, strict=True))
+        following = tuple(
+            client_gradient + strength * u
+            for client_gradient, u in zip(given.client, update, strict=True)
+        )
         return ClientOutput(update, sums, state=following)
 
     def server_step(self, state: Weights, update: Weights, sent: Any) -> tuple[Weights, Weights]:

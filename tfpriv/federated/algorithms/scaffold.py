@@ -40,18 +40,20 @@ class Scaffold(Algorithm):
 
         def corrected(gradient, weights):
             return tuple(
-                g - mine + common
-                for g, mine, common in zip(gradient, given.client, given.server, strict=True)
+                g - variate + server_variate
+                for g, variate, server_variate in zip(
+                    gradient, given.client, given.server, strict=True
+                )
             )
 
         update, sums = self._setup.local_steps(given, corrected)
         count = tf.cast(tf.shape(given.batches)[0], tf.float32)
         taken = count * self._setup.learning_rate * given.rate_factor
         moved = tuple(
-            tf.where(taken > 0, tf.math.divide_no_nan(u, taken) - common, tf.zeros_like(u))
-            for u, common in zip(update, given.server, strict=True)
+            tf.where(taken > 0, tf.math.divide_no_nan(u, taken) - server_variate, tf.zeros_like(u))
+            for u, server_variate in zip(update, given.server, strict=True)
         )
-        following = tuple(mine + m for mine, m in zip(given.client, moved, strict=True))
+        following = tuple(variate + m for variate, m in zip(given.client, moved, strict=True))
         return ClientOutput(update, sums, sent=moved, state=following)
 
     def server_step(

@@ -17,11 +17,11 @@ def path() -> pathlib.Path:
         UserError: if it is not built.
     """
     folder = pathlib.Path(__file__).parent
-    found = [folder / f"bind{suffix}" for suffix in machinery.EXTENSION_SUFFIXES]
-    built = next((path for path in found if path.exists()), None)
+    paths = [folder / f"bind{suffix}" for suffix in machinery.EXTENSION_SUFFIXES]
+    built = next((path for path in paths if path.exists()), None)
     if built is None:
         raise UserError(
-            f"the native library of tfpriv.listening is not built ({found[0]} is missing), and "
+            f"the native library of tfpriv.listening is not built ({paths[0]} is missing), and "
             f"without it servers listen on every address of the machine; {_BUILD} (needs g++)."
         )
     return built

@@ -16,11 +16,11 @@ def load() -> ctypes.CDLL:
         UserError: if it is not built.
     """
     folder = pathlib.Path(__file__).parent
-    found = [folder / f"kernels{suffix}" for suffix in machinery.EXTENSION_SUFFIXES]
-    path = next((path for path in found if path.exists()), None)
+    paths = [folder / f"kernels{suffix}" for suffix in machinery.EXTENSION_SUFFIXES]
+    path = next((path for path in paths if path.exists()), None)
     if path is None:
         raise UserError(
-            f"the native library of tfpriv.noise is not built ({found[0]} is missing), and without "
+            f"the native library of tfpriv.noise is not built ({paths[0]} is missing), and without "
             "it there is no noise; build it with `make install`, or "
             "`pip install --no-build-isolation --editable .` (needs g++)."
         )

@@ -70,8 +70,8 @@ def errors(stages: Sequence[Stage], grids: Sequence[Grid]) -> list[float]:
     row it is far more than happens.
     """
     error = 2.0 ** -(grids[0].bits_read + 1)
-    found = []
+    bounds = []
     for stage, grid in zip(stages, grids, strict=True):
         error = stage.error(error, grid)
-        found.append(error)
-    return found
+        bounds.append(error)
+    return bounds

@@ -41,7 +41,7 @@ def measure(net: Network, examples: np.ndarray) -> tuple[np.ndarray, tuple[float
         largest[place] = max(largest[place], float(np.abs(values).max()))
 
     outputs = _computed(net, examples, note)
-    return outputs, tuple(_power_above(_MARGIN * each) for each in largest)
+    return outputs, tuple(_power_above(_MARGIN * size) for size in largest)
 
 
 def from_input_bound(net: Network, bound: float) -> tuple[float, ...]:

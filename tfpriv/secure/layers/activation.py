@@ -69,10 +69,12 @@ class Smooth(Stage):
 
     def error(self, error: float, grid: Grid) -> float:
         """See `Stage.error`."""
-        own = smooth.largest_error(self.function, grid.reads)
+        function_error = smooth.largest_error(self.function, grid.reads)
         if smooth.room(self.function):
-            own += grid.reads * 2.0**-FACTOR_BITS
-        return smooth.steepest(self.function) * error + own + 2.0 ** (1 - grid.bits_given)
+            function_error += grid.reads * 2.0**-FACTOR_BITS
+        return (
+            smooth.steepest(self.function) * error + function_error + 2.0 ** (1 - grid.bits_given)
+        )
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

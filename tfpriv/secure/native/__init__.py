@@ -18,11 +18,11 @@ def load() -> types.ModuleType:
     import tensorflow as tf
 
     folder = pathlib.Path(__file__).parent
-    found = [folder / f"ops{suffix}" for suffix in machinery.EXTENSION_SUFFIXES]
-    library = next((path for path in found if path.exists()), None)
+    paths = [folder / f"ops{suffix}" for suffix in machinery.EXTENSION_SUFFIXES]
+    library = next((path for path in paths if path.exists()), None)
     if library is None:
         raise UserError(
-            f"the native ops of tfpriv.secure are not built ({found[0]} is missing), and without "
+            f"the native ops of tfpriv.secure are not built ({paths[0]} is missing), and without "
             "them there is no secure randomness; build them with `make install`, or "
             "`pip install --no-build-isolation --editable .` (needs g++)."
         )

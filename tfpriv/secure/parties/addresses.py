@@ -51,7 +51,7 @@ def read(path: str | os.PathLike) -> dict[str, str]:
     """
     try:
         with open(path, encoding="utf-8") as file:
-            found = json.load(file, object_pairs_hook=_without_repeats)
+            content = json.load(file, object_pairs_hook=_without_repeats)
     except OSError as error:
         raise UserError(
             f"the players file {path} cannot be read ({error.strerror}); write it as {_EXAMPLE}."
@@ -61,7 +61,7 @@ def read(path: str | os.PathLike) -> dict[str, str]:
             f"the players file {path} is not right: {error}; write it as {_EXAMPLE}."
         ) from error
     try:
-        return _checked(found)
+        return _checked(content)
     except ValueError as error:
         raise UserError(f"the players file {path} {error}; write it as {_EXAMPLE}.") from error
 
@@ -78,19 +78,19 @@ def _without_repeats(pairs):
     return dict(pairs)
 
 
-def _checked(found):
-    if not isinstance(found, dict):
+def _checked(content):
+    if not isinstance(content, dict):
         raise ValueError("holds no JSON object")
-    for name in found:
+    for name in content:
         if name not in (*SERVERS, CLIENT):
             raise ValueError(
                 f"names {name!r}, and the parties are {', '.join(SERVERS)} and perhaps {CLIENT}"
             )
-    missing = [name for name in SERVERS if name not in found]
+    missing = [name for name in SERVERS if name not in content]
     if missing:
         raise ValueError(f"names no {missing[0]}")
     owners: dict[str, str] = {}
-    for name, address in found.items():
+    for name, address in content.items():
         if not isinstance(address, str) or not _ADDRESS.fullmatch(address):
             raise ValueError(f"gives {name} the address {address!r}, which is not host:port")
         if not 0 < port_of(address) < 2**16:
@@ -98,7 +98,7 @@ def _checked(found):
         other = owners.setdefault(address.lower(), name)
         if other != name:
             raise ValueError(f"gives {other} and {name} the same address {address}")
-    return {name: found[name] for name in (*SERVERS, CLIENT) if name in found}
+    return {name: content[name] for name in (*SERVERS, CLIENT) if name in content}
 
 
 def port_of(address: str) -> int:
@@ -127,10 +127,10 @@ def refuse_networks(addresses: dict[str, str], *, trusted_network: bool) -> None
 
 def _is_loopback(host):
     try:
-        found = {info[4][0] for info in socket.getaddrinfo(host, None)}
+        resolved = {info[4][0] for info in socket.getaddrinfo(host, None)}
     except OSError:
         return False  # Nobody knows what the name will mean later.
-    return all(ipaddress.ip_address(address).is_loopback for address in found)
+    return all(ipaddress.ip_address(address).is_loopback for address in resolved)
 
 
 def avoid_proxies(addresses: dict[str, str]) -> None:

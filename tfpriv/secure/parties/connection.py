@@ -54,6 +54,6 @@ def connected(players: str, *, trusted_network: bool) -> Iterator[Parties]:
     # Its gRPC is loaded for real parties only.
     from tfpriv.secure.parties import remote
 
-    them = remote.connect(players, trusted_network=trusted_network)
-    with remote.watching(them):
-        yield them
+    parties = remote.connect(players, trusted_network=trusted_network)
+    with remote.watching(parties):
+        yield parties

@@ -62,31 +62,31 @@ def connect(
         PartyError: A server does not answer, is another one than the file says, or runs another
             version.
     """
-    found = addresses.read(path)
-    addresses.refuse_networks(found, trusted_network=trusted_network)
-    addresses.avoid_proxies(found)
-    client = found.pop(CLIENT, None)
+    players = addresses.read(path)
+    addresses.refuse_networks(players, trusted_network=trusted_network)
+    addresses.avoid_proxies(players)
+    client = players.pop(CLIENT, None)
     place = client and _place(client)
     version = addresses.version()
     with concurrent.futures.ThreadPoolExecutor(len(SERVERS)) as pool:
-        greeted = list(pool.map(lambda name: _greet(name, found[name], answer_seconds), SERVERS))
+        greeted = list(pool.map(lambda name: _greet(name, players[name], answer_seconds), SERVERS))
     for name, greeting in zip(SERVERS, greeted, strict=True):
         if greeting.version != version:
             raise PartyError(
-                f"{name} at {found[name]} runs another version ({greeting.version}) than this "
+                f"{name} at {players[name]} runs another version ({greeting.version}) than this "
                 f"client ({version}); install the same at all parties."
             )
-    place = place or _place(_own(found))
+    place = place or _place(_own(players))
     # The client's job is called as it was before, so that its devices keep their names.
     cluster = {
-        addresses.JOB: [found[name] for name in SERVERS],
+        addresses.JOB: [players[name] for name in SERVERS],
         "localhost": [client or str(place)],
     }
     parties = RemoteParties(
         devices={CLIENT: "/job:localhost/replica:0/task:0/device:CPU:0"}
         | {name: _DEVICE.format(task) for task, name in enumerate(SERVERS)},
         separate=True,
-        addresses=found,
+        addresses=players,
         incarnations={
             name: greeting.incarnation for name, greeting in zip(SERVERS, greeted, strict=True)
         },

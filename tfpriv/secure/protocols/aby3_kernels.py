@@ -69,12 +69,12 @@ def _shared(protocol, shares, is_scaled, share_type=_ARITHMETIC, factory=_RING):
     return aby3_tensors.ABY3PrivateTensor(protocol, wrapped, is_scaled, share_type)
 
 
-def _reshare(protocol, own):
+def _reshare(protocol, parts):
     """Sends each server's share to the one before it; returns the pairs."""
     shares = []
     for server in range(3):
         with _on(protocol, server):
-            shares.append([own[server], tf.identity(own[(server + 1) % 3])])
+            shares.append([parts[server], tf.identity(parts[(server + 1) % 3])])
     return shares
 
 
@@ -82,10 +82,10 @@ def _multiplied(protocol, op, x, y, **attributes):
     """Has each server compute its part of a product of some kind, and returns the pairs."""
     step = _next_step(protocol)
     xs, ys = _values(x), _values(y)
-    own = []
+    parts = []
     for server in range(3):
         with _on(protocol, server):
-            own.append(
+            parts.append(
                 op(
                     x=xs[server][0],
                     x_next=xs[server][1],
@@ -96,7 +96,7 @@ def _multiplied(protocol, op, x, y, **attributes):
                     **attributes,
                 )
             )
-    return _reshare(protocol, own)
+    return _reshare(protocol, parts)
 
 
 def _product(protocol, op, x, y, **attributes):
@@ -150,9 +150,9 @@ def add_public(protocol: tfe.protocol.ABY3, x: PublicTensor, y: PublicTensor) ->
     """Adds public tensors at each server; tf-encrypted's own does at the caller, and then fails."""
     assert x.is_scaled == y.is_scaled
     sums = []
-    for server, (own, other) in enumerate(zip(x.unwrapped, y.unwrapped, strict=True)):
+    for server, (first_share, other) in enumerate(zip(x.unwrapped, y.unwrapped, strict=True)):
         with _on(protocol, server):
-            sums.append(own + other)
+            sums.append(first_share + other)
     return aby3_tensors.ABY3PublicTensor(protocol, sums, x.is_scaled)
 
 
@@ -171,38 +171,38 @@ def msb(protocol: tfe.protocol.ABY3, x: PrivateTensor) -> PrivateTensor:
         share_on_2 = tf.identity(share)
     propagate = [[share, mask_on_0], [mask_on_1, v_on_1], [v_on_2, share_on_2]]
     factors = [[share], [mask_on_1, v_on_1], [share_on_2, v_on_2]]
-    own = []
+    parts = []
     for server in range(3):
         with _on(protocol, server):
-            own.append(ops.sign_generate(factors=factors[server], step=step, **keys[server]))
-    generate = _reshare(protocol, own)
-    own = []
+            parts.append(ops.sign_generate(factors=factors[server], step=step, **keys[server]))
+    generate = _reshare(protocol, parts)
+    parts = []
     for server in range(3):
         (g, g_next), (p, p_next) = generate[server], propagate[server]
         with _on(protocol, server):
-            own.append(
+            parts.append(
                 ops.sign_merge_first(
                     g=g, g_next=g_next, p=p, p_next=p_next, server=server, step=step, **keys[server]
                 )
             )
     for half in (tf.uint32, tf.uint16, tf.uint8, tf.uint8):
-        pairs = _reshare(protocol, own)
-        own = []
+        pairs = _reshare(protocol, parts)
+        parts = []
         for server, (x_own, x_next) in enumerate(pairs):
             with _on(protocol, server):
-                own.append(
+                parts.append(
                     ops.sign_merge(x=x_own, x_next=x_next, Half=half, step=step, **keys[server])
                 )
-    pairs = _reshare(protocol, own)
-    own = []
+    pairs = _reshare(protocol, parts)
+    parts = []
     for server, (x_own, x_next) in enumerate(pairs):
         with _on(protocol, server):
-            own.append(
+            parts.append(
                 ops.sign_finish(
                     x=x_own, x_next=x_next, p=propagate[server][0], step=step, **keys[server]
                 )
             )
-    return _shared(protocol, _reshare(protocol, own), False, _BOOLEAN, _BITS)
+    return _shared(protocol, _reshare(protocol, parts), False, _BOOLEAN, _BITS)
 
 
 @_instead_of("_b2a_single_private", lambda bits: bits.backing_dtype is _BITS)

@@ -110,9 +110,9 @@ def scale(
         bits: The grid of the result.
         factor_bits: How many.
     """
-    own = factor_bits - math.ceil(math.log2(np.max(np.abs(factor))))
-    product = whole_multiple(prot, x.shares, np.round(np.asarray(factor) * 2.0**own))
-    return on_grid(prot, Fixed(product, x.bits + own), bits)
+    scale_bits = factor_bits - math.ceil(math.log2(np.max(np.abs(factor))))
+    product = whole_multiple(prot, x.shares, np.round(np.asarray(factor) * 2.0**scale_bits))
+    return on_grid(prot, Fixed(product, x.bits + scale_bits), bits)
 
 
 def any_beyond(prot: Protocol, x: Fixed, bound: float) -> PrivateTensor:

@@ -196,17 +196,17 @@ class SecureNN(tfe.protocol.SecureNN, Protocol):
             )
             ab = multiply(a, b)
             ab1 = ab - drawn(2, (0, 2), 2, ab.shape)
-        own, masked = [], []
+        unmasked, masked = [], []
         for server, (x_share, y_share) in enumerate(zip(_shares(x), _shares(y), strict=True)):
             with self._on(server):
                 a_share, b_share = (
                     drawn(i, (server, 2), server, z.shape) for i, z in enumerate((x, y))
                 )
-                own.append((a_share, y_share.value))
+                unmasked.append((a_share, y_share.value))
                 masked.append((x_share.value - a_share, y_share.value - b_share))
         (x0, y0), (x1, y1) = masked
         shares = []
-        for server, (a_share, y_share) in enumerate(own):
+        for server, (a_share, y_share) in enumerate(unmasked):
             with self._on(server):
                 ab_share = ab1 if server else drawn(2, (0, 2), 0, ab.shape)
                 z = multiply(x0 + x1, y_share) + multiply(a_share, y0 + y1) + ab_share
@@ -235,13 +235,15 @@ class SecureNN(tfe.protocol.SecureNN, Protocol):
         """Returns the sign of x, not scaled, and its product with x, scaled as x is."""
         keys, step = self._next_step()
         key01, key02, key12 = (keys[pair] for pair in _PAIRS)
-        own, masked = [], []
+        values, masked = [], []
         with self._on(2):
             r, bits = ops.compare_deal(key02=key02[2], key12=key12[2], shape=x.shape, step=step)
         for server, share in enumerate(_shares(x)):
             with self._on(server):
-                own.append(share.value)
-                masked.append(ops.compare_mask(x=own[-1], key=keys[server, 2][server], step=step))
+                values.append(share.value)
+                masked.append(
+                    ops.compare_mask(x=values[-1], key=keys[server, 2][server], step=step)
+                )
         c0, c1 = masked
         with self._on(0):
             row0, c_on_0, v_on_0 = ops.compare_share0(
@@ -255,12 +257,12 @@ class SecureNN(tfe.protocol.SecureNN, Protocol):
             u1, ur1 = ops.compare_open(row0=row0, row1=row1, r=r, key02=key02[2], step=step)
         with self._on(0):
             sign0, product0 = ops.compare_finish0(
-                c=c_on_0, v=v_on_0, x=own[0], key02=key02[0], step=step
+                c=c_on_0, v=v_on_0, x=values[0], key02=key02[0], step=step
             )
             sign0, product0 = _RING.tensor(sign0), _RING.tensor(product0)
         with self._on(1):
             sign1, product1 = ops.compare_finish1(
-                c=c_on_1, v=v_on_1, x=own[1], u1=u1, ur1=ur1, step=step
+                c=c_on_1, v=v_on_1, x=values[1], u1=u1, ur1=ur1, step=step
             )
             sign1, product1 = _RING.tensor(sign1), _RING.tensor(product1)
         sign = _Private(self, sign0, sign1, False)

@@ -74,9 +74,9 @@ class Table:
         """Returns what the table says, in float64."""
         x = x * 2.0**-self.argument
         y = np.zeros_like(x)
-        for piece, own in enumerate(self.coefficients):
+        for piece, piece_coefficients in enumerate(self.coefficients):
             here = np.searchsorted(self.ends, x, side="right") == piece
-            y[here] = np.polyval(own[::-1], x[here])
+            y[here] = np.polyval(piece_coefficients[::-1], x[here])
         y = y * 2.0**self.value
         if self.slope:
             y = y + self.slope * x * 2.0**self.argument * (x >= self.ends[-1])
@@ -229,9 +229,9 @@ def _best_pieces(function, low, high, error):
     best, least, most = accepted, 0.0, error
     for _ in range(8):
         middle = (least + most) / 2
-        found = _pieces(function, low, high, middle, len(accepted))
-        if found:
-            best, most = found, middle
+        pieces = _pieces(function, low, high, middle, len(accepted))
+        if pieces:
+            best, most = pieces, middle
         else:
             least = middle
     return best
@@ -275,8 +275,8 @@ def _fit(function, start, end, degree=_DEGREE):
     )
     x = np.linspace(start, end, 200)
     coefficients = np.zeros(degree + 1)
-    found = fitted.convert(kind=np.polynomial.Polynomial, domain=[-1, 1], window=[-1, 1]).coef
-    coefficients[: len(found)] = found
+    powers = fitted.convert(kind=np.polynomial.Polynomial, domain=[-1, 1], window=[-1, 1]).coef
+    coefficients[: len(powers)] = powers
     return coefficients, float(np.abs(np.polyval(coefficients[::-1], x) - function(x)).max())
 
 
@@ -476,8 +476,8 @@ def _rescaled(prot, x, below, factors, shape, bits):
     if below is None:
         result = fixed_point.scale(prot, x, factors[0], bits)
     else:
-        own = _FACTOR_BITS - math.ceil(math.log2(factors.max()))
-        chosen = _selected(prot, below, np.round(factors * 2.0**own)[:, np.newaxis])
-        product = Fixed(prot.mul(x.shares, chosen), x.bits + own)
+        scale_bits = _FACTOR_BITS - math.ceil(math.log2(factors.max()))
+        chosen = _selected(prot, below, np.round(factors * 2.0**scale_bits)[:, np.newaxis])
+        product = Fixed(prot.mul(x.shares, chosen), x.bits + scale_bits)
         result = fixed_point.on_grid(prot, product, bits)
     return result.with_shares(prot.reshape(result.shares, shape))

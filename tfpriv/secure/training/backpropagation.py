@@ -47,9 +47,9 @@ def forward(
         check: What looks at each layer's output; None looks at nothing.
     """
     caches = []
-    for index, (layer, own) in enumerate(zip(network, weights, strict=True)):
+    for index, (layer, layer_weights) in enumerate(zip(network, weights, strict=True)):
         with tf.name_scope(layer.kind):
-            x, cache = layer.forward(prot, own, x)
+            x, cache = layer.forward(prot, layer_weights, x)
         caches.append(cache)
         if check:
             check.outputs(index, x)
@@ -68,14 +68,14 @@ def gradients(
 
     A check looks at the gradient with respect to each layer's output.
     """
-    found: list[PrivateTensor] = []
+    all_gradients: list[PrivateTensor] = []
     for index, d in gradients_of_outputs(prot, network, weights, caches, d_y):
         if check:
             check.gradients(index, d)
         with tf.name_scope(f"{network[index].kind}_gradients"):
-            own = network[index].gradients(prot, weights[index], caches[index], d)
-        found = [*own, *found]
-    return found
+            layer_gradients = network[index].gradients(prot, weights[index], caches[index], d)
+        all_gradients = [*layer_gradients, *all_gradients]
+    return all_gradients
 
 
 def gradients_of_outputs(

@@ -220,8 +220,8 @@ def _factor(prot, parts, clip_norm):
     """Returns about AIM * clip_norm / max(norm, clip_norm), and surely in [0, 1], [batch, 1]."""
     squared = None
     for part in parts:
-        own = part.squared(prot)
-        squared = own if squared is None else squared + own
+        part_squared = part.squared(prot)
+        squared = part_squared if squared is None else squared + part_squared
     above = squared > clip_norm**2
     squared = _select(prot, above, squared, clip_norm**2)
     squared = fixed_point.on_own_grid(prot, squared)
@@ -249,8 +249,8 @@ def _is_within(prot, parts, clip_norm):
         squared = fixed_point.raw(prot, squared) + 1
         # More than the limit is too much already, and twice the limit stays in the ring.
         squared = _select(prot, squared > 2 * limit, 2 * limit, squared)
-        own = prot.mul(squared, fixed_point.raw(prot, part.a_squared))
-        total = own if total is None else total + own
+        part_squared = prot.mul(squared, fixed_point.raw(prot, part.a_squared))
+        total = part_squared if total is None else total + part_squared
     return total <= limit << fraction
 
 

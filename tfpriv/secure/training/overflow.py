@@ -62,14 +62,14 @@ class Check:
         """Looks at a tensor of the optimizer's."""
         self._add("sums of gradients", layer, slot, bound)
 
-    def refuse(self, found: Iterable[tf.Tensor], when: str) -> None:
+    def refuse(self, opened: Iterable[tf.Tensor], when: str) -> None:
         """Raises UserError, naming the layer, if a bit is set.
 
         Args:
-            found: The bits that were opened.
+            opened: The bits that were opened.
             when: Such as "at step 100".
         """
-        for name, bit in zip(self.names, found, strict=True):
+        for name, bit in zip(self.names, opened, strict=True):
             if int(bit):
                 raise UserError(
                     f"{when}, {name} are beyond what fixed point holds on shares, so all that "

@@ -68,10 +68,10 @@ class PlainTraining:
             losses = loss(self._task.objective, labels, self.model(features))
         if self._clip_norm is None:
             return tape.gradient(losses, weights)
-        each = tape.jacobian(losses, weights)
-        squares = [tf.reduce_sum(g**2, axis=range(1, len(g.shape))) for g in each]
+        example_gradients = tape.jacobian(losses, weights)
+        squares = [tf.reduce_sum(g**2, axis=range(1, len(g.shape))) for g in example_gradients]
         factors = self._clip_norm / tf.maximum(tf.sqrt(tf.add_n(squares)), self._clip_norm)
-        return [tf.tensordot(factors, g, axes=1) for g in each]
+        return [tf.tensordot(factors, g, axes=1) for g in example_gradients]
 
 
 def loss(objective: str, labels: tf.Tensor, outputs: tf.Tensor) -> tf.Tensor:
@@ -79,10 +79,10 @@ def loss(objective: str, labels: tf.Tensor, outputs: tf.Tensor) -> tf.Tensor:
     if objective == objectives.SOFTMAX:
         return tf.nn.softmax_cross_entropy_with_logits(labels, outputs)
     if objective == objectives.SIGMOID:
-        each = tf.nn.sigmoid_cross_entropy_with_logits(labels, outputs)
+        losses = tf.nn.sigmoid_cross_entropy_with_logits(labels, outputs)
     else:
-        each = tf.square(outputs - labels)
-    return tf.reduce_sum(each, axis=1)
+        losses = tf.square(outputs - labels)
+    return tf.reduce_sum(losses, axis=1)
 
 
 def answers(model: tf.keras.Model, features: np.ndarray) -> np.ndarray:

@@ -163,11 +163,11 @@ class PrivateTraining:
         x = fixed_point.share(prot, _within(features, self._largest_feature))
         y = fixed_point.share(prot, _within(labels, _LARGEST_LABEL))
         public = [fixed_point.publish(prot, weight) for weight in weights]
-        own = backpropagation.by_layer(self._network, public)
+        weights_of_layers = backpropagation.by_layer(self._network, public)
         return clipping.clipped_sums(
             prot,
             self._network,
-            own,
+            weights_of_layers,
             self._task.objective,
             x,
             y,

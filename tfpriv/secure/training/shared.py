@@ -103,11 +103,13 @@ class SharedTraining:
     def _train_batch(self, features, labels, number, weights, slots, check=None):
         prot = self._prot
         weights = [prot.from_bone(weight) for weight in weights]
-        own = backpropagation.by_layer(self._network, weights)
+        weights_of_layers = backpropagation.by_layer(self._network, weights)
         x, y = fixed_point.share(prot, features), fixed_point.share(prot, labels)
-        outputs, caches = backpropagation.forward(prot, self._network, own, x, check)
+        outputs, caches = backpropagation.forward(prot, self._network, weights_of_layers, x, check)
         d_y = objectives.gradient(prot, self._task.objective, outputs, y)
-        gradients = backpropagation.gradients(prot, self._network, own, caches, d_y, check)
+        gradients = backpropagation.gradients(
+            prot, self._network, weights_of_layers, caches, d_y, check
+        )
         owners = [i for i, layer in enumerate(self._network) for _ in range(layer.num_weights)]
         new_weights, new_slots = [], []
         for layer, weight, bones, gradient in zip(owners, weights, slots, gradients, strict=True):
@@ -130,7 +132,9 @@ class SharedTraining:
     def _answer_batch(self, features, weights):
         prot = self._prot
         self._checks["answers"] = check = overflow.Check(prot, self._network)
-        own = backpropagation.by_layer(self._network, [prot.from_bone(w) for w in weights])
+        weights_of_layers = backpropagation.by_layer(
+            self._network, [prot.from_bone(w) for w in weights]
+        )
         x = fixed_point.share(prot, features)
-        outputs, _ = backpropagation.forward(prot, self._network, own, x, check)
+        outputs, _ = backpropagation.forward(prot, self._network, weights_of_layers, x, check)
         return fixed_point.reveal(prot, outputs), check.bits

@@ -47,14 +47,14 @@ def run(config: SecureTrainingConfig) -> runs.RunDirectory:
     """
     tf.get_logger().setLevel("ERROR")
     assert isinstance(config.dataset, str) and config.scaling, "the config is complete"
-    with connection.connected(config.players, trusted_network=config.trusted_network) as them:
+    with connection.connected(config.players, trusted_network=config.trusted_network) as parties:
         dataset = datasets.load(config.dataset, config.data_dir, scaling=config.scaling)
         task, model = training_task.build(config, dataset)
-        with running.protocol(config.protocol, them) as prot:
+        with running.protocol(config.protocol, parties) as prot:
             training_task.refuse_out_of_range(
                 task, model, fixed_point.largest_value(prot), is_private=config.is_private
             )
-            session = _Session(config, task, model, prot, them, dataset.preparation)
+            session = _Session(config, task, model, prot, parties, dataset.preparation)
             with runs.RunDirectory.create(
                 config.output_dir,
                 dataclasses.asdict(config),
@@ -71,7 +71,7 @@ def run(config: SecureTrainingConfig) -> runs.RunDirectory:
 class _Session:
     """The secure run and the plain one beside it, step by step on the same batches."""
 
-    def __init__(self, config, task, model, prot, them, preparation) -> None:
+    def __init__(self, config, task, model, prot, parties, preparation) -> None:
         if config.is_private:
             # For the training in plaintext, too: an example that ruins it would end the run.
             task = private_training.cut_off(task)
@@ -80,7 +80,7 @@ class _Session:
         self._task = task
         self._model = model
         self._prot = prot
-        self._parties = them
+        self._parties = parties
         self._steps = _count_steps(config, len(task.train_features))
         self._plan = None
         # Nothing of it is kept, as such a run cannot go on after an interruption.
