@@ -9,7 +9,8 @@ from typing import TypeAlias
 
 import dp_accounting
 import numpy as np
-from dp_accounting import pld, rdp
+from dp_accounting import rdp
+from dp_accounting.pld import pld_pmf, privacy_loss_distribution, privacy_loss_mechanism
 from scipy import optimize
 
 from tfpriv.errors import UserError
@@ -107,8 +108,9 @@ def epsilon_pld(event: Event, delta: float, scale: float) -> float | None:
         event: What was released: read for replacing one member if there are subsets of a fixed size
             in it (see `tfpriv.privacy.subsets`), else for adding or removing one.
         delta: The probability left over, in (0, 1).
-        scale: About how large epsilon is. Losses are rounded up to a multiple of
-            max(1e-4, 1e-4 scale), which keeps the time to seconds and the result a bound.
+        scale: About how large epsilon is. Losses are rounded up to a multiple of 1e-4 times the
+            power of two below it, at least 1e-4, which keeps the time to seconds and the result a
+            bound; and the losses of a step serve many evaluations of a run.
 
     Returns:
         Epsilon, or None where this arithmetic has no bound: for an epsilon beyond 1e6, or a delta
@@ -117,8 +119,8 @@ def epsilon_pld(event: Event, delta: float, scale: float) -> float | None:
     rounding = _fourier_rounding(event)
     if scale > _LARGEST_PLD or delta <= 2 * rounding:
         return None
-    epsilon_of, _ = _privacy_loss(event, 1e-4 * max(1.0, scale))
-    epsilon = epsilon_of(delta - rounding)
+    loss = _privacy_loss(event, 1e-4 * 2.0 ** math.floor(math.log2(max(1.0, scale))))
+    epsilon = loss.get_epsilon_for_delta(delta - rounding)
     return float(epsilon) if math.isfinite(epsilon) else None
 
 
@@ -133,21 +135,86 @@ def deltas(event: Event, epsilons: np.ndarray, interval: float) -> np.ndarray:
     Returns:
         [n] in [0, 1].
     """
-    _, delta_of = _privacy_loss(event, interval)
-    computed = np.asarray(delta_of(epsilons), np.float64)
+    loss = _privacy_loss(event, interval)
+    computed = np.asarray(loss.get_delta_for_epsilon(epsilons), np.float64)
     return np.clip(computed + _fourier_rounding(event), 0.0, 1.0)
 
 
 def _privacy_loss(event, interval):
-    """Returns epsilon as a function of delta, and delta as one of epsilon."""
+    """Returns the privacy loss distribution of an event."""
     if has_subsets(event):
-        loss = subsets.compose(parts(event), interval)
-        return loss.get_epsilon_for_delta, loss.get_delta_for_epsilon
-    accountant = pld.PLDAccountant(
-        neighboring_relation=ADD_OR_REMOVE, value_discretization_interval=interval
+        return subsets.compose(parts(event), interval)
+    losses = [_loss_of_group(part, interval) for part in parts(event)]
+    return functools.reduce(lambda total, loss: total.compose(loss), losses)
+
+
+def _loss_of_group(part, interval):
+    """Returns the privacy loss of equal releases, for adding or removing a member."""
+    if not isinstance(part.event, dp_accounting.PoissonSampledDpEvent):
+        # Gaussian releases of everybody are together one of less noise.
+        return _gaussian_loss(part.event.noise_multiplier / math.sqrt(part.count), 1.0, interval)
+    release, probability = part.event.event, part.event.sampling_probability
+    loss = _gaussian_loss(release.noise_multiplier, probability, interval)
+    return loss.self_compose(part.count)
+
+
+@functools.lru_cache(maxsize=16)
+def _gaussian_loss(noise_multiplier, sampling_probability, interval):
+    """Returns the privacy loss of a Gaussian release of a Poisson sample.
+
+    It is that of dp_accounting's `from_gaussian_mechanism`, which takes a number of the grid at a
+    time and so a hundred times as long.
+    """
+
+    def losses(adjacency):
+        release = privacy_loss_mechanism.GaussianPrivacyLoss(
+            noise_multiplier, sampling_prob=sampling_probability, adjacency_type=adjacency
+        )
+        ends = release.connect_dots_bounds()
+        first = math.floor(ends.epsilon_lower / interval)
+        last = math.ceil(ends.epsilon_upper / interval)
+        deltas = gaussian_deltas(release, np.arange(first, last + 1) * interval)
+        # Rounding may let one rise again by its last digits.
+        deltas = np.maximum.accumulate(deltas[::-1])[::-1]
+        return pld_pmf.create_pmf_pessimistic_connect_dots_fixed_gap(interval, first, last, deltas)
+
+    adjacency = privacy_loss_mechanism.AdjacencyType
+    if sampling_probability == 1:
+        return privacy_loss_distribution.PrivacyLossDistribution(losses(adjacency.REMOVE))
+    return privacy_loss_distribution.PrivacyLossDistribution(
+        losses(adjacency.REMOVE), losses(adjacency.ADD)
     )
-    accountant.compose(event)
-    return accountant.get_epsilon, accountant.get_delta
+
+
+def gaussian_deltas(
+    release: privacy_loss_mechanism.GaussianPrivacyLoss, epsilons: np.ndarray
+) -> np.ndarray:
+    """Returns `release.get_delta_for_epsilon(epsilons)`, of all numbers at once.
+
+    Args:
+        release: Of sensitivity 1.
+        epsilons: [n].
+    """
+    is_removed = release.adjacency_type == privacy_loss_mechanism.AdjacencyType.REMOVE
+    sign = 1.0 if is_removed else -1.0
+    q = release.sampling_prob
+    # The loss is log(1 - q + q exp(l)), or less its negative where one is added, of a loss l of the
+    # release of everybody, which falls along the axis.
+    deltas = -np.expm1(np.minimum(epsilons, 0.0)) if is_removed else np.zeros_like(epsilons)
+    can_be = sign * epsilons > (math.log1p(-q) if q < 1 else -math.inf)
+    loss = sign * epsilons[can_be]
+    positive, negative = np.maximum(loss, 0.0), np.minimum(loss, 0.0)
+    with np.errstate(divide="ignore"):
+        of_all = np.where(
+            loss > 0,
+            positive + np.log1p((q - 1) * np.exp(-positive)) - math.log(q),
+            np.log1p(np.expm1(negative) / q) if q < 1 else negative,
+        )
+    cut = -sign * (0.5 + of_all * release.standard_deviation**2)
+    deltas[can_be] = release.mu_upper_cdf(cut) - np.exp(
+        epsilons[can_be] + release.mu_lower_log_cdf(cut)
+    )
+    return np.clip(deltas, 0.0, 1.0)
 
 
 def _fourier_rounding(event):

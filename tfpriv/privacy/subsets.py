@@ -19,6 +19,7 @@ dominates the composition, also when a step depends on those before (Zhu, Dong a
 2106.08567, Proposition 8 and Theorem 10).
 """
 
+import functools
 import math
 from collections.abc import Sequence
 
@@ -71,6 +72,7 @@ def compose(
     return total
 
 
+@functools.lru_cache(maxsize=16)
 def _loss(noise_multiplier, probability, interval):
     largest = (1 / (2 * noise_multiplier) + _TAIL) / noise_multiplier
     if probability < 1:
