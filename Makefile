@@ -6,7 +6,7 @@ SHELL := /bin/bash
 .ONESHELL:
 .SILENT:
 .DEFAULT_GOAL := help
-.PHONY: help install demo test conformance players grid sanitize power mutants lint format docs lock \
+.PHONY: help install demo check test slow conformance players grid sanitize power mutants lint format docs lock \
   opacus benchmark reproduce clean FORCE
 
 uv_version := 0.13.9
@@ -121,8 +121,21 @@ demo: .venv/installed ## train a model on MNIST, federated, under client-level D
 	  --output_dir="runs/demo-$$(date +%Y%m%d-%H%M%S)"
 
 # A file's tests stay in one process, so that TensorFlow is set up once for them.
+pytest := $(python) -m pytest -n $(WORKERS) --dist=loadfile
+
+# Those that need no TensorFlow.
+quick_tests := $(addprefix tests/tfpriv/,datasets noise privacy runs) \
+  $(wildcard tests/tfpriv/test_[a-k]*.py tests/tfpriv/test_[m-z]*.py) \
+  $(addprefix tests/test_,annotations.py import_rules.py streams.py)
+
+check: lint ## run the linters and the tests that need no TensorFlow (before each commit)
+	$(pytest) -m "not slow" $(quick_tests)
+
 test: .venv/installed ## run the tests (TESTS="path or options", WORKERS=processes)
-	$(python) -m pytest -n $(WORKERS) --dist=loadfile $(TESTS)
+	$(pytest) -m "not slow" $(TESTS)
+
+slow: .venv/installed ## run the tests that take longer
+	$(pytest) -m slow $(TESTS)
 
 conformance: .venv/installed ## run tf-encrypted's own tests on our ops (4 minutes)
 	for protocol in $(PROTOCOL); do

@@ -22,7 +22,7 @@ SEEDS = (0, 1, 2)
 
 _FEDERATED = {
     "dataset": "mnist",
-    "model": "mlp",
+    "model": "2nn",
     "rounds": 30,
     "client_learning_rate": 0.1,
     "eval_every": 30,
@@ -30,7 +30,7 @@ _FEDERATED = {
 _CLIENTS = _FEDERATED | {"privacy_unit": "client", "clip_norm": 1.0, "target_epsilon": 2.0}
 _CENTRAL = {
     "dataset": "mnist",
-    "model": "cnn",
+    "model": "cnn_tanh",
     "epochs": 5,
     "expected_batch_size": 500.0,
     "eval_every": 5,
@@ -57,12 +57,12 @@ RUNS: dict[str, dict[str, dict]] = {
     },
     "weights": {
         model: _CLIENTS | {"model": model, "num_clients": 1_000, "clients_per_round": 100}
-        for model in ("logistic", "mlp", "cnn")
+        for model in ("logistic", "mlp", "cnn_tanh", "2nn")
     },
     "unit": {
         "one example, central": {
             "dataset": "mnist",
-            "model": "mlp",
+            "model": "2nn",
             "epochs": 10,
             "expected_batch_size": 600.0,
             "learning_rate": 1.0,

@@ -6,7 +6,7 @@ import subprocess
 import pytest
 
 ROOT = pathlib.Path(__file__).parents[1]
-STEPS = ["install", "lint", "test", "conformance", "players"]
+STEPS = ["install", "lint", "test", "slow", "conformance", "players"]
 
 
 def run_ci(folder, failing):

@@ -9,6 +9,8 @@ import pytest
 
 from benchmarks import federated_round
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def results(tmp_path_factory):

@@ -16,6 +16,7 @@ def test_the_page_is_made_of_the_results():
     assert list(written()) == list(secure_layers.CASES)
 
 
+@pytest.mark.slow
 def test_what_is_served_and_what_it_costs_is_what_the_page_says():
     for name, row in secure_layers.measure().items():
         told = written()[name]

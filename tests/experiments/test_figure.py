@@ -82,6 +82,7 @@ def test_points_are_run_once_and_drawn(presets):
     assert picture.exists()
 
 
+@pytest.mark.slow
 def test_what_is_not_to_be_recorded_stays_in_a_folder_of_its_own(presets):
     path = presets / "paper2020" / "points.json"
     made = json.dumps({"curve": {"DP-SGD": {"1": {"0": 0.25}}}})
@@ -97,6 +98,7 @@ def test_what_is_not_to_be_recorded_stays_in_a_folder_of_its_own(presets):
     assert points["1"] == {"0": 0.25} and 0 < points["8"]["0"] < 1
 
 
+@pytest.mark.slow
 def test_points_of_other_flags_are_refused_until_they_are_removed(presets):
     path = presets / "paper2020" / "points.json"
     _describe(presets, values=[8])

@@ -111,6 +111,7 @@ for settings, words in (
     run(tmp_path, code)
 
 
+@pytest.mark.slow
 def test_what_child_processes_cannot_have_is_refused_by_name(tmp_path):
     code = """
 run = central.run(config(train_fraction=0.5))

@@ -22,7 +22,7 @@ from tfpriv.privacy.sampling import CyclicPoissonSampler, Sampler
 
 UNITS = ("client", "example")
 # How many times as long as all clipped contributions together the noise may be before a note.
-_DROWNED = 1.0
+_DROWNED = 2.0
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -254,7 +254,7 @@ class PrivacyPlan:
         sentence = (
             f"the noise on the mean of a {step} is {of_step:.3g} times as long as the clip, and "
             f"that of all {steps} together {of_all:.2g} times as long as all that {expected:g} "
-            f"{self.unit}s a {step} could say, so the model will hardly learn; take more "
+            f"{self.unit}s a {step} could say, so the model will learn little; take more "
             f"{self.unit}s a {step} (with this noise, {expected * of_all / _DROWNED:.2g} or more) "
             "of a larger population, a model of fewer weights, or a larger epsilon."
         )

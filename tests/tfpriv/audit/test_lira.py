@@ -151,6 +151,7 @@ def test_shadow_models_know_what_they_were_trained_on(attacked):
         assert found[is_in[number]].mean() > found[~is_in[number]].mean() + 0.5
 
 
+@pytest.mark.slow
 def test_only_what_is_missing_or_damaged_is_trained_again(attacked, settings):
     folder = attacked.path / "shadows"
     paths = [folder / f"shadow_{number:04d}.npz" for number in range(_MODELS)]
@@ -213,6 +214,7 @@ def test_process_that_dies_is_an_error_that_shows_its_log(
     assert str(error.value).endswith("\n  no memory left")
 
 
+@pytest.mark.slow
 def test_process_that_dies_takes_the_others_with_it(overfitted, attack, monkeypatch, tmp_path):
     """The first dies at once, the second would sleep."""
     _other_python(

@@ -4,6 +4,8 @@ import pytest
 
 from tests import planted, planted_leaks
 
+pytestmark = pytest.mark.slow
+
 _FEWER = {"epochs": 8, "checkpoint_every": 8}
 
 

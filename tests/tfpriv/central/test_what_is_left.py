@@ -17,6 +17,8 @@ from tfpriv.central import pca
 from tfpriv.central.config import CentralConfig
 from tfpriv.central.step import PrivateStep
 
+pytestmark = pytest.mark.slow
+
 OWN = """
 import numpy as np
 from tfpriv.datasets import Dataset

@@ -13,6 +13,8 @@ import tensorflow as tf
 from tfpriv import federated
 from tfpriv.federated import trainer
 
+pytestmark = pytest.mark.slow
+
 OWN = """
 import numpy as np
 from tfpriv.datasets import Dataset

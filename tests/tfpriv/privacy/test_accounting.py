@@ -300,9 +300,9 @@ def test_divergences_of_all_losses_at_once_are_those_of_dp_accounting(
 @pytest.mark.parametrize("count", [1, 7, 1000])
 @pytest.mark.parametrize("probability", [0.004, 1.0])
 def test_epsilon_is_that_of_dp_accountings_own_accountant(probability, count):
-    step = dp_accounting.GaussianDpEvent(1.3)
+    step = dp_accounting.GaussianDpEvent(30.0)
     if probability < 1:
-        step = dp_accounting.PoissonSampledDpEvent(probability, step)
+        step = dp_accounting.PoissonSampledDpEvent(probability, dp_accounting.GaussianDpEvent(1.3))
     event = dp_accounting.ComposedDpEvent(
         [
             dp_accounting.SelfComposedDpEvent(step, count),

@@ -83,8 +83,16 @@ def test_ties_are_the_same_answer(protocol, local_parties):
     [
         pytest.param([L.Dense(1)], id="one layer"),
         pytest.param([L.Dense(1000), L.Softmax()], id="1,000 classes"),
-        pytest.param([L.Dense(8, activation="relu") for _ in range(50)], id="fifty layers"),
-        pytest.param([L.Dense(8, activation="tanh") for _ in range(50)], id="fifty tanh layers"),
+        pytest.param(
+            [L.Dense(8, activation="relu") for _ in range(50)],
+            id="fifty layers",
+            marks=pytest.mark.slow,
+        ),
+        pytest.param(
+            [L.Dense(8, activation="tanh") for _ in range(50)],
+            id="fifty tanh layers",
+            marks=pytest.mark.slow,
+        ),
     ],
 )
 def test_networks_of_any_size_are_right_within_their_bound(layers, protocol, local_parties):

@@ -7,6 +7,7 @@ import collections
 
 import hypothesis
 import numpy as np
+import pytest
 import tensorflow as tf
 from hypothesis import strategies as some
 
@@ -128,6 +129,7 @@ def drawn(number: int, *, is_fixed: bool, count: collections.Counter):
     return run
 
 
+@pytest.mark.slow
 def test_random_networks_are_right_within_their_bound():
     count = collections.Counter()
     drawn(30, is_fixed=True, count=count)()

@@ -4,6 +4,8 @@ import re
 import subprocess
 import sys
 
+import pytest
+
 from tests.tfpriv.secure.native import hostile_calls
 
 _CALLS = 3_000
@@ -15,6 +17,7 @@ def test_every_op_is_called(ops):
     assert registered == set(hostile_calls.names())
 
 
+@pytest.mark.slow
 def test_no_call_ends_the_process(tmp_path):
     module, log = hostile_calls.__name__, tmp_path / "calls.txt"
     result = subprocess.run(

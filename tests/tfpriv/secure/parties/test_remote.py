@@ -211,6 +211,7 @@ main()
     assert all(count > 0 for count in drawn.values()), drawn
 
 
+@pytest.mark.slow
 def test_killed_client_and_ctrl_c_leave_servers_that_serve_the_next(servers):
     with client(servers[0], STEPS) as process:
         step(process)
@@ -223,6 +224,7 @@ def test_killed_client_and_ctrl_c_leave_servers_that_serve_the_next(servers):
     assert (status, seconds < 10) == (-signal.SIGINT, True), (error, seconds)
 
 
+@pytest.mark.slow
 def test_killed_server_ends_the_client_and_so_does_one_that_was_started_again(servers):
     config, started = servers
     with client(config, STEPS) as process:
@@ -247,6 +249,7 @@ def test_killed_server_ends_the_client_and_so_does_one_that_was_started_again(se
     assert "was started again" in line
 
 
+@pytest.mark.slow
 def test_silent_server_ends_the_client_and_ctrl_c_ends_one_that_waits(servers):
     config, started = servers
     with client(config, STEPS) as process:
@@ -372,6 +375,7 @@ def networks():
                 subprocess.run(["ip", "netns", "delete", name], check=True)
 
 
+@pytest.mark.slow
 def test_in_networks_of_their_own_each_party_talks_from_its_own_address(networks, tmp_path):
     names, hosts = networks
     inside = {party: ("ip", "netns", "exec", name) for party, name in names.items()}

@@ -39,7 +39,11 @@ OPTIMIZERS = (("sgd", 0.0), ("sgd", 0.9), ("adam", None), ("amsgrad", None))
 OBJECTIVES = (objectives.SOFTMAX, objectives.SIGMOID, objectives.SQUARED)
 # Each network with each optimizer (one without momentum), each loss with each of both.
 CELLS = [
-    (network, *optimizer, OBJECTIVES[(i + j) % 3])
+    pytest.param(
+        *(network, *optimizer, OBJECTIVES[(i + j) % 3]),
+        # One for each network, with all optimizers and losses among them, is quick enough.
+        marks=() if j == 1 + i % 3 else pytest.mark.slow,
+    )
     for i, network in enumerate(NETWORKS)
     for j, optimizer in enumerate(OPTIMIZERS)
     if j > 0 or i == 0
