@@ -68,36 +68,76 @@ _Config = TypeVar("_Config", bound=Config)
 _Class = TypeVar("_Class", bound=type)
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class Limit:
     """What a number must be.
 
     Attributes:
-        holds: Whether a number is within it.
-        words: What to say of one that is not.
+        least: The least value, or, if it is `above`, what the number must be above.
+        most: The largest value, or, if it is `below`, what the number must be below.
+        words: What to say of a number that is not within.
+        above: Whether `least` itself is too small.
+        below: Whether `most` itself is too large.
+        is_capped: Whether `words` leave `most` out, as few come near it.
     """
 
-    holds: Callable[[float], bool]
+    least: float
+    most: float
     words: str
+    above: bool = False
+    below: bool = False
+    is_capped: bool = False
+
+    def holds(self, value: float) -> bool:
+        """Says whether a number is within the limit; NaN is not."""
+        is_large_enough = value > self.least if self.above else value >= self.least
+        return is_large_enough and (value < self.most if self.below else value <= self.most)
 
     def check(self, name: str, value: float | None) -> None:
         """Raises UserError if a value, unless None, is not within the limit."""
-        if value is not None and not self.holds(value):
-            raise UserError(f"--{name}={value} {self.words}.")
+        if value is None or self.holds(value):
+            return
+        if self.is_capped and self.most < value < math.inf:
+            most = f"{self.most:g}" if isinstance(self.most, float) else self.most
+            raise UserError(f"--{name}={value} is too large; it must be at most {most}.")
+        raise UserError(f"--{name}={value} {self.words}.")
 
 
-def at_least(least: int) -> Limit:
+# Steps, rounds, clients and the like: what a run of years or a machine's memory ends before.
+MOST = 100_000_000
+_LARGEST = 1e10
+
+
+def at_least(least: int, most: int = MOST) -> Limit:
     """Returns the limit of whole numbers that have a least value."""
-    return Limit(lambda value: value >= least, f"is too small; it must be at least {least}")
+    words = f"is too small; it must be at least {least}"
+    return Limit(least=least, most=most, words=words, is_capped=True)
 
 
-POSITIVE = Limit(lambda v: v > 0 and math.isfinite(v), "must be a number above 0")
-NOT_NEGATIVE = Limit(lambda v: v >= 0 and math.isfinite(v), "must be a number at least 0")
-BETWEEN_0_AND_1 = Limit(lambda v: 0 <= v <= 1, "must be between 0 and 1")
-BELOW_1 = Limit(lambda v: 0 <= v < 1, "must be at least 0 and below 1")
-FRACTION = Limit(lambda v: 0 < v <= 1, "must be a number above 0 and at most 1")
-BELOW_HALF = Limit(lambda v: 0 <= v < 0.5, "must be at least 0 and below 0.5")
-PROBABILITY = Limit(lambda v: 0 < v < 1, "must be above 0 and below 1")
+def between(least: float, most: float) -> Limit:
+    """Returns the limit of numbers from one to another, both included."""
+    words = f"must be a number from {least:g} to {most:g}"
+    return Limit(least=least, most=most, words=words)
+
+
+POSITIVE = Limit(
+    least=0.0, above=True, most=_LARGEST, words="must be a number above 0", is_capped=True
+)
+NOT_NEGATIVE = Limit(least=0.0, most=_LARGEST, words="must be a number at least 0", is_capped=True)
+BETWEEN_0_AND_1 = Limit(least=0.0, most=1.0, words="must be between 0 and 1")
+BELOW_1 = Limit(least=0.0, most=1.0, below=True, words="must be at least 0 and below 1")
+FRACTION = Limit(least=0.0, above=True, most=1.0, words="must be a number above 0 and at most 1")
+BELOW_HALF = Limit(least=0.0, most=0.5, below=True, words="must be at least 0 and below 0.5")
+# Below, the rounding of float64 is all that there is.
+DELTA = Limit(least=1e-30, most=1.0, below=True, words="must be at least 1e-30 and below 1")
+CONFIDENCE = Limit(
+    least=0.5, most=1.0, below=True, words="must be at least 0.5 and below 1; 0.95 is usual"
+)
+SEED = at_least(0, 2**32 - 1)
+SAMPLING_SEED = at_least(0, 2**63 - 1)
+PROBABILITY = Limit(
+    least=0.0, above=True, most=1.0, below=True, words="must be above 0 and below 1"
+)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

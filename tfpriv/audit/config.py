@@ -10,7 +10,6 @@ VARIANTS = ("offline", "online", "both")
 FEWEST_EXAMPLES = 10
 # With fewer, TensorFlow Privacy runs no attack.
 FEWEST_FOR_MEMBERSHIP = 20
-LARGEST_SEED = 2**32 - 1
 
 _data = settings.group("Data")
 _audit = settings.group("Audit")
@@ -51,6 +50,7 @@ class AuditConfig:
         0.95,
         "The confidence of every interval and bound. Each audit of a run is wrong with the "
         "rest of the probability, on its own.",
+        limit=settings.CONFIDENCE,
     )
     max_examples: int | None = _audit(
         None,
@@ -83,7 +83,7 @@ class AuditConfig:
     seed: int = _output(
         0,
         "Decides which examples are attacked, and the shadow models.",
-        limit=settings.at_least(0),
+        limit=settings.SEED,
     )
     output_dir: str | None = _output(
         None,
@@ -109,16 +109,8 @@ class AuditConfig:
         settings.check_limits(config)
         if config.attack == "membership":
             settings.at_least(FEWEST_FOR_MEMBERSHIP).check("max_examples", config.max_examples)
-        if config.seed > LARGEST_SEED:
-            raise UserError(
-                f"--seed={config.seed} is too large; it must be at most {LARGEST_SEED}."
-            )
         if config.shadow_models and config.shadow_models % 2:
             raise UserError(
                 f"--shadow_models={config.shadow_models} must be even; half see an example."
-            )
-        if not 0.5 <= config.confidence < 1:
-            raise UserError(
-                f"--confidence={config.confidence} must be at least 0.5 and below 1; 0.95 is usual."
             )
         return config

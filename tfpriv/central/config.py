@@ -75,7 +75,7 @@ class CentralConfig:
         "standard deviation of the noise on the sum of x x^T over examples of norm 1. Needed "
         "unless --mechanism=none, which takes the components without noise.",
         belongs_to=("features", ("dp_pca",)),
-        limit=settings.POSITIVE,
+        limit=settings.between(1e-3, 1e5),
     )
     train_fraction: float = _data(
         1.0,
@@ -116,7 +116,7 @@ class CentralConfig:
     expected_batch_size: float = _training(
         256,
         "The mean number of examples in a step; the noised sum is divided by it.",
-        limit=settings.POSITIVE,
+        limit=settings.at_least(1),
     )
     epochs: int = _training(
         15,
@@ -180,21 +180,21 @@ class CentralConfig:
         "examples.",
         belongs_to=("mechanism", (*_PRIVATE, settings.OWN)),
         otherwise=1e-5,
-        limit=settings.PROBABILITY,
+        limit=settings.DELTA,
     )
     target_quantile: float | None = _privacy(
         None,
         "the fraction of gradients that the clip should leave alone.",
         belongs_to=("clipping", ("adaptive",)),
         otherwise=0.5,
-        limit=settings.BETWEEN_0_AND_1,
+        limit=settings.PROBABILITY,
     )
     clip_learning_rate: float | None = _privacy(
         None,
         "the step size of the clip's updates.",
         belongs_to=("clipping", ("adaptive",)),
         otherwise=0.2,
-        limit=settings.NOT_NEGATIVE,
+        limit=settings.between(0, 10),
     )
     factorization: str | None = _privacy(
         None,
@@ -257,7 +257,7 @@ class CentralConfig:
         "Decides what is public: the first weights and the canaries; without privacy also who"
         " takes part, which in a private run comes from a secret key. The noise never comes "
         "from it.",
-        limit=settings.at_least(0),
+        limit=settings.SEED,
     )
     insecure_sampling_seed: int | None = _privacy(
         None,
@@ -265,7 +265,7 @@ class CentralConfig:
         "repeat the draws exactly. The privacy statement then says that epsilon does not hold"
         " for whoever knows the number. The noise is drawn anew all the same.",
         belongs_to=("mechanism", (*_PRIVATE, settings.OWN)),
-        limit=settings.at_least(0),
+        limit=settings.SAMPLING_SEED,
     )
     output_dir: str | None = _output(
         None,
@@ -340,6 +340,11 @@ def _check_together(config):
         raise UserError(
             f"--accumulate_steps={config.accumulate_steps} has no meaning with --mechanism=none, "
             "which takes each batch whole; leave it out, or choose a mechanism."
+        )
+    if config.accumulate_steps > config.expected_batch_size:
+        raise UserError(
+            f"--accumulate_steps={config.accumulate_steps} makes more parts than the "
+            f"{config.expected_batch_size:g} examples of a step; give at most as many."
         )
     if config.features == "dp_pca":
         _check_pca(config)

@@ -66,7 +66,7 @@ class FederatedConfig:
         None,
         "The number of clients; for iid, shards and dirichlet. The other partitions know theirs.",
         shown="100",
-        limit=settings.at_least(1),
+        limit=settings.at_least(1, 10_000_000),
     )
     model: str | Callable = _model(
         "2nn",
@@ -254,21 +254,21 @@ class FederatedConfig:
         "The probability left over in (epsilon, delta); well below one over the number of members.",
         belongs_to=("privacy_unit", ("client", "example")),
         otherwise=1e-5,
-        limit=settings.PROBABILITY,
+        limit=settings.DELTA,
     )
     target_quantile: float | None = _privacy(
         None,
         "the fraction of updates that the clip should leave alone.",
         belongs_to=("mechanism", ("adaptive",)),
         otherwise=0.5,
-        limit=settings.BETWEEN_0_AND_1,
+        limit=settings.PROBABILITY,
     )
     clip_learning_rate: float | None = _privacy(
         None,
         "the step size of the clip's updates.",
         belongs_to=("mechanism", ("adaptive",)),
         otherwise=0.2,
-        limit=settings.NOT_NEGATIVE,
+        limit=settings.between(0, 10),
     )
     factorization: str | None = _privacy(
         None,
@@ -337,7 +337,7 @@ class FederatedConfig:
         "Decides what is public: the partition, the first weights and the order of local "
         "batches; without privacy also who takes part, which in a private run comes from a "
         "secret key. The noise never comes from it.",
-        limit=settings.at_least(0),
+        limit=settings.SEED,
     )
     insecure_sampling_seed: int | None = _privacy(
         None,
@@ -345,7 +345,7 @@ class FederatedConfig:
         "repeat the draws exactly. The privacy statement then says that epsilon does not hold"
         " for whoever knows the number. The noise is drawn anew all the same.",
         belongs_to=("privacy_unit", ("client", "example")),
-        limit=settings.at_least(0),
+        limit=settings.SAMPLING_SEED,
     )
     output_dir: str | None = _output(
         None,

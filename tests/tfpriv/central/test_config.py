@@ -54,7 +54,7 @@ def test_principal_components_get_their_defaults():
         ),
         (
             {"noise_multiplier": 1.0, "features": "dp_pca", "pca_noise_multiplier": 0.0},
-            "--pca_noise_multiplier=0.0 must be a number above 0",
+            "--pca_noise_multiplier=0.0 must be a number from 0.001 to 100000",
         ),
         (
             {"mechanism": "none", "features": "dp_pca", "pca_components": 0},
@@ -67,7 +67,7 @@ def test_principal_components_get_their_defaults():
         ({"noise_multiplier": -1.0}, "--noise_multiplier=-1.0 must be a number at least 0"),
         ({"noise_multiplier": 1.0, "clip_norm": 0.0}, "--clip_norm=0.0 must be a number above 0"),
         ({"noise_multiplier": 1.0, "epochs": 0}, "--epochs=0 is too small"),
-        ({"noise_multiplier": 1.0, "delta": 1.0}, "--delta=1.0 must be above 0 and below 1"),
+        ({"noise_multiplier": 1.0, "delta": 1.0}, "--delta=1.0 must be at least 1e-30 and below 1"),
         ({"noise_multiplier": 1.0, "learning_rate": float("nan")}, "must be a number above 0"),
         ({"noise_multiplier": 1.0, "accumulate_steps": 0}, "--accumulate_steps=0 is too small"),
         (

@@ -138,7 +138,7 @@ class SecureTrainingConfig:
         None,
         "Under privacy, the probability left over in (epsilon, delta).",
         shown="1e-5",
-        limit=settings.PROBABILITY,
+        limit=settings.DELTA,
     )
     eval_every: int = _output(
         100,
@@ -159,14 +159,14 @@ class SecureTrainingConfig:
         "Decides the initial weights and the order of the batches, which are public; under "
         "privacy who is in a batch comes from a secret key. Shares and noise do not come from"
         " it.",
-        limit=settings.at_least(0),
+        limit=settings.SEED,
     )
     insecure_sampling_seed: int | None = _privacy(
         None,
         "In a private run, draw who takes part from this number instead of a secret key, to "
         "repeat the draws exactly. The privacy statement then says that epsilon does not hold"
         " for whoever knows the number. The noise is drawn anew all the same.",
-        limit=settings.at_least(0),
+        limit=settings.SAMPLING_SEED,
     )
     output_dir: str | None = _output(
         None,
