@@ -11,13 +11,12 @@ into docs/. --draw draws what there is, and runs nothing.
 """
 
 import pathlib
-import signal
 import sys
 
 from absl import flags
 
 from experiments import program
-from experiments.published import child, figures, options
+from experiments.published import figures, options
 from tfpriv import runs
 from tfpriv.errors import UserError
 
@@ -45,12 +44,11 @@ def main() -> None:
     figures.refuse_unwritable(pictures, "give another --figure_dir")
     if not _DRAW.value:
         seeds = options.parse_seeds(options.SEEDS.value)
-        with child.ended_by(signal.SIGTERM):
-            try:
-                points.run_missing(seeds, folder)
-            except KeyboardInterrupt:
-                runs.print_safely("error: interrupted; run it again to go on.", sys.stderr)
-                sys.exit(program.INTERRUPTED)
+        try:
+            points.run_missing(seeds, folder)
+        except KeyboardInterrupt:
+            runs.print_safely("error: interrupted; run it again to go on.", sys.stderr)
+            sys.exit(program.INTERRUPTED)
     picture = pictures / f"{paper}_{name}.png"
     points.draw(picture)
     runs.print_safely(f"{picture}")

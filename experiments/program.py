@@ -15,6 +15,7 @@ from tfpriv import environment, errors, settings
 from tfpriv.errors import UserError
 
 INTERRUPTED = 128 + signal.SIGINT
+TERMINATED = 128 + signal.SIGTERM
 # What is computed on shares is not what is computed in plaintext.
 DISAGREES = 4
 
@@ -46,7 +47,8 @@ def run(main: Callable[[], None], *, resumes: bool = False) -> None:
     """Runs a program: parses the flags, calls `main`, and ends with a sentence if it fails.
 
     The exit status is 0, 1 for a flag that does not exist, 2 for a UserError, 4 where answers on
-    shares are not those in plaintext, or 130 after Ctrl-C.
+    shares are not those in plaintext, 130 after Ctrl-C, or 143 after
+    SIGTERM.
 
     Args:
         main: The program.
@@ -67,14 +69,28 @@ def run(main: Callable[[], None], *, resumes: bool = False) -> None:
         _stop(f"{str(error).rstrip('.')}; see --help.", 1)
     if len(arguments) > 1:
         _stop(f"{arguments[1]!r} is not a flag; write --name=value.", 2)
+    if signal.getsignal(signal.SIGINT) is _leave:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+    # Schedulers of clusters send it.
+    before = signal.signal(signal.SIGTERM, _terminate)
     try:
-        if signal.getsignal(signal.SIGINT) is _leave:
-            signal.signal(signal.SIGINT, signal.default_int_handler)
         main()
+    except _Terminated:
+        _stop(f"ended by SIGTERM{_how_to_go_on() if resumes else ''}.", TERMINATED)
     except KeyboardInterrupt:
         _stop(f"interrupted{_how_to_go_on() if resumes else ''}.", INTERRUPTED)
     except UserError as error:
         _stop(str(error), 2)
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+class _Terminated(KeyboardInterrupt):
+    """What SIGTERM raises: a run ends as by Ctrl-C."""
+
+
+def _terminate(*_):
+    raise _Terminated
 
 
 def leave_if_results_disagree(summary: Mapping) -> None:

@@ -12,7 +12,6 @@ is reached, 1 when it is not.
 
 import datetime
 import pathlib
-import signal
 import sys
 
 from absl import flags
@@ -53,8 +52,7 @@ def main() -> None:
         results.read(presets, row.paper)  # A damaged file is to be known of now, not after hours.
         folder = _new_folder(row)
         try:
-            with child.ended_by(signal.SIGTERM):
-                ran = {seed: _run(row, seed, folder) for seed in seeds}
+            ran = {seed: _run(row, seed, folder) for seed in seeds}
         except KeyboardInterrupt:
             runs.print_safely("error: interrupted; no result was written.", sys.stderr)
             sys.exit(program.INTERRUPTED)

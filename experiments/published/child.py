@@ -1,11 +1,9 @@
 """Runs a program of this package in a process of its own, and waits for its run directory."""
 
-import contextlib
 import pathlib
-import signal
 import subprocess
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 
 from experiments.program import DISAGREES
 from tfpriv import runs
@@ -64,17 +62,3 @@ def audited(directory: runs.RunDirectory, flags: Sequence[str], seed: int, title
         **summary,
         "wall_seconds": summary["wall_seconds"] + directory.final_summary["wall_seconds"],
     }
-
-
-@contextlib.contextmanager
-def ended_by(number: int) -> Iterator[None]:
-    """Has a signal end the program as Ctrl-C does, so that a run is not left behind."""
-
-    def interrupt(*_):
-        raise KeyboardInterrupt
-
-    before = signal.signal(number, interrupt)
-    try:
-        yield
-    finally:
-        signal.signal(number, before)

@@ -112,7 +112,13 @@ def test_a_run_killed_and_resumed_ends_as_if_it_had_not_been(tmp_path):
         assert ours.split(",")[0] == theirs.split(",")[0]
 
 
-def test_ctrl_c_ends_with_a_sentence_and_a_private_run_pays_for_all_its_rounds(tmp_path):
+@pytest.mark.parametrize(
+    ("number", "ends", "says"),
+    [(signal.SIGINT, 130, "interrupted"), (signal.SIGTERM, 143, "ended by SIGTERM")],
+)
+def test_a_signal_ends_with_a_sentence_and_a_private_run_pays_for_all_its_rounds(
+    tmp_path, number, ends, says
+):
     path = tmp_path / "run"
     private = {
         "privacy_unit": "client",
@@ -120,9 +126,9 @@ def test_ctrl_c_ends_with_a_sentence_and_a_private_run_pays_for_all_its_rounds(t
         "delta": 1e-3,
         "checkpoint_every": 3,
     }
-    status, error = _end_in_the_middle(path, signal.SIGINT, **private)
-    assert status == 130
-    assert "error: interrupted; go on with --resume" in error
+    status, error = _end_in_the_middle(path, number, **private)
+    assert status == ends
+    assert f"error: {says}; go on with --resume" in error
     assert "Traceback" not in error
     (first, ran), *others = json.loads((path / "rounds.json").read_text())
     assert first == 0

@@ -1,10 +1,12 @@
 """Checkpoints of a run, by tf.train's manager."""
 
+import os
 import pathlib
 
 import tensorflow as tf
 
 from tfpriv.errors import UserError
+from tfpriv.models.messages import first_line
 
 _KEPT = 2
 
@@ -22,9 +24,19 @@ class Checkpoints:
         )
 
     def save(self, steps_done: int) -> None:
-        """Saves the state after `steps_done` steps."""
+        """Saves the state after `steps_done` steps.
+
+        Raises:
+            UserError: if it cannot be written, as where the disk is full.
+        """
         self._step.assign(steps_done)
-        self._manager.save(checkpoint_number=steps_done)
+        try:
+            self._manager.save(checkpoint_number=steps_done)
+        except (OSError, tf.errors.OpError) as error:
+            raise UserError(
+                f"the checkpoint after step {steps_done} cannot be written to {self._path} "
+                f"({first_line(error)}); make room, and go on with --resume."
+            ) from error
 
     def restore(self) -> int:
         """Restores the last state and returns how many steps were done; 0 without one.
@@ -34,8 +46,8 @@ class Checkpoints:
         Raises:
             UserError: if the last checkpoint cannot be read.
         """
-        latest = self._manager.latest_checkpoint
-        if latest is None:
+        there = [path for path in self._manager.checkpoints if os.path.exists(f"{path}.index")]
+        if not there:
             listed = self._path / "checkpoint"
             begun = {path.stem.removesuffix("_temp") for path in self._path.glob("step-*")}
             if listed.exists() or len(begun) > 1:
@@ -45,10 +57,12 @@ class Checkpoints:
                 )
             return 0
         try:
-            self._checkpoint.restore(latest).assert_existing_objects_matched()
+            self._checkpoint.restore(there[-1]).assert_existing_objects_matched()
         except Exception as error:
+            remedy = "start the run anew in another --output_dir"
+            if len(there) > 1:
+                remedy = f"remove {there[-1]}.* to go on from the one before"
             raise UserError(
-                f"the last checkpoint {latest} is damaged ({type(error).__name__}); start the run "
-                "anew in another --output_dir."
+                f"the last checkpoint {there[-1]} is damaged ({type(error).__name__}); {remedy}."
             ) from error
         return int(self._step.numpy())

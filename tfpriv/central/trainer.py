@@ -245,11 +245,12 @@ class _Session:
         start = self._checkpoints.restore() if config.resume else 0
         if config.is_private:
             self._frozen = models.FrozenState(self._model)
-        if config.resume:
-            self._ledger.refuse_gap(start, ledger_path)
-            runs.return_to(run, start, self._ledger.steps)
         per_epoch = self._steps / config.epochs
         evaluated = {round(epoch * per_epoch) for epoch in _marks(config.epochs, config.eval_every)}
+        if config.resume:
+            self._ledger.refuse_gap(start, ledger_path)
+            measured = max((step for step in evaluated if step <= start), default=0)
+            runs.return_to(run, start, self._ledger.steps, measured=measured)
         kept = {round(e * per_epoch) for e in _marks(config.epochs, config.checkpoint_every)}
         recorded = start
         if not start:
@@ -268,11 +269,12 @@ class _Session:
                 if done in evaluated:
                     metrics = self._measure(done)
                     self._keep_for_audit(run, done)
+                if metrics:
+                    # Before the checkpoint, so that each has its row; later rows go at a resume.
+                    run.metrics.write(done, metrics)
                 if done in kept:
                     with self._released_state():
                         self._checkpoints.save(done)
-                if metrics:
-                    run.metrics.write(done, metrics)
                 progress.update(
                     done,
                     accuracy=metrics.get("test_accuracy"),

@@ -66,7 +66,7 @@ def load(name: str) -> Dataset:
         result = function()
     except UserError:
         raise
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise UserError(
             f"--dataset={name} failed ({type(error).__name__}: {error}); call the function in "
             "Python to see where."

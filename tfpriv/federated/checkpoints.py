@@ -5,9 +5,11 @@ import concurrent.futures
 import pathlib
 from typing import Any
 
+import tensorflow as tf
 import tensorflow_federated as tff
 
 from tfpriv.errors import UserError
+from tfpriv.models.messages import first_line
 
 _PREFIX = "round_"
 _KEPT = 2
@@ -24,8 +26,18 @@ class Checkpoints:
         )
 
     def save(self, state: Any, rounds_done: int) -> None:
-        """Saves the state after `rounds_done` rounds."""
-        _wait_for(self._manager.save(state, rounds_done))
+        """Saves the state after `rounds_done` rounds.
+
+        Raises:
+            UserError: if it cannot be written, as where the disk is full.
+        """
+        try:
+            _wait_for(self._manager.save(state, rounds_done))
+        except (OSError, tf.errors.OpError) as error:
+            raise UserError(
+                f"the checkpoint after round {rounds_done} cannot be written to {self._path} "
+                f"({first_line(error)}); make room, and go on with --resume."
+            ) from error
 
     def latest(self, structure: Any) -> tuple[Any, int]:
         """Returns the last state and how many rounds were done; (None, 0) without one.

@@ -173,11 +173,12 @@ class _Session:
                     self._latest = {f"test_{name}": value for name, value in test.items()}
                     metrics |= self._latest | self._accountant.spent()
                 reached = self._reached_target()
+                # Before the checkpoint, so that each has its row; later rows go at a resume.
+                self._run.metrics.write(done, metrics)
                 if done % config.checkpoint_every == 0 or done == config.rounds or reached:
                     self._checkpoints.save(state, done)
                     if self._client_states is not None:
                         self._client_states.checkpoint_made(done)
-                self._run.metrics.write(done, metrics)
                 progress.update(
                     done,
                     accuracy=metrics.get("test_accuracy"),
@@ -236,7 +237,7 @@ class _Session:
             return state, 0
         saved, done = self._checkpoints.latest(state)
         self._accountant.refuse_gap(done)
-        runs.return_to(self._run, done, self._accountant.rounds)
+        runs.return_to(self._run, done, self._accountant.rounds, measured=done)
         if self._client_states is not None:
             self._client_states.return_to(done)
         if saved is None:

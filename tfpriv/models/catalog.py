@@ -225,7 +225,7 @@ def _call(builder, name, input_shape, num_classes):
         return builder(input_shape, num_classes)
     except UserError:
         raise
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         line = traceback.extract_tb(error.__traceback__)[1:2]
         where = f" at line {line[0].lineno} of {line[0].filename}" if line else ""
         raise UserError(

@@ -7,7 +7,7 @@ _WRAPPING = re.compile(r"(\w+: )?Exception encountered when calling|.*in user co
 _CAUSE = re.compile(r"\w*(Error|Exception): ")
 
 
-def first_line(error: Exception) -> str:
+def first_line(error: BaseException) -> str:
     """Returns an error's type and the line of its message that says what happened."""
     lines = [line.strip() for line in str(error).splitlines()]
     lines = [line for line in lines if line and not _WRAPPING.match(line)]

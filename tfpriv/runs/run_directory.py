@@ -363,6 +363,19 @@ def _short(value):
 
 
 def _absolute(output_dir):
+    text = os.fspath(output_dir)
+    if "://" in text:
+        raise UserError(
+            f"--output_dir={text} is an address; give a folder of this machine, and copy the run "
+            "from there."
+        )
+    # TensorFlow looks for checkpoints by patterns.
+    wrong = sorted(set(text) & set("*?[]\0\n"))
+    if wrong:
+        raise UserError(
+            f"--output_dir={text!r} holds {wrong[0]!r}, which a run cannot be found by again; "
+            "choose another name."
+        )
     # The shell leaves the ~ of --output_dir=~/run alone. Absolute, as a user's own code, which is
     # loaded later, may change the current folder.
     return pathlib.Path(os.path.expanduser(output_dir)).absolute()

@@ -1,6 +1,7 @@
 """Whole central runs on small data, and what they refuse."""
 
 import json
+import pathlib
 import re
 import shutil
 import zipfile
@@ -12,6 +13,7 @@ import tensorflow as tf
 
 from tfpriv import central, datasets, runs
 from tfpriv.central import pca, trainer
+from tfpriv.central.checkpoints import Checkpoints
 from tfpriv.central.config import CentralConfig
 from tfpriv.errors import UserError
 
@@ -296,13 +298,70 @@ def test_resumed_private_run_draws_anew_and_counts_what_it_released(
 
 def test_damaged_checkpoint_and_ledger_are_refused(tmp_path, monkeypatch):
     _interrupted(tmp_path / "run", {**PRIVATE, "epochs": 4}, monkeypatch, 60)
-    for path in (tmp_path / "run" / "checkpoints").glob("*.data*"):
+    files = sorted((tmp_path / "run" / "checkpoints").glob("*.data*"))
+    whole = files[0].read_bytes()
+    for path in files:
         path.write_bytes(path.read_bytes()[:100])
-    with pytest.raises(UserError, match="is damaged"):
+    with pytest.raises(
+        UserError, match=r"step-\d+ is damaged .*; remove .* the one before"
+    ) as last:
         _run(tmp_path / "run", **{**PRIVATE, "epochs": 4}, resume=True)
+    files[0].write_bytes(whole)
+    pattern = re.search(r"remove (\S+) to go on", str(last.value))[1]
+    for path in pathlib.Path(pattern).parent.glob(pathlib.Path(pattern).name):
+        path.unlink()
+    before = int(re.search(r"step-(\d+)", files[0].name)[1])
+    run = _run(tmp_path / "run", **{**PRIVATE, "epochs": 4}, resume=True)
+    assert json.loads((run.path / "steps.json").read_text())[-1][0] == before
+
+
+def test_damaged_ledger_is_refused(tmp_path, monkeypatch):
+    _interrupted(tmp_path / "run", {**PRIVATE, "epochs": 4}, monkeypatch, 60)
     (tmp_path / "run" / "steps.json").write_text("[[0, ")
     with pytest.raises(UserError, match=r"steps.json is damaged"):
         _run(tmp_path / "run", **{**PRIVATE, "epochs": 4}, resume=True)
+
+
+@pytest.mark.parametrize("lines", [None, 1, 2])
+def test_metrics_that_were_cut_are_not_taken_for_those_of_the_run(lines, tmp_path, monkeypatch):
+    settings = {**PRIVATE, "epochs": 4}
+    _interrupted(tmp_path / "run", settings, monkeypatch, 60)
+    file = tmp_path / "run" / "metrics.csv"
+    rows = file.read_text().splitlines(keepends=True)
+    assert len(rows) > 3
+    file.unlink() if lines is None else file.write_text("".join(rows[:lines]))
+    with pytest.raises(
+        UserError, match=r"metrics.csv in \S+ has no row of step \d+, which the last"
+    ):
+        _run(tmp_path / "run", **settings, resume=True)
+
+
+def test_kill_between_checkpoint_and_row_loses_no_row(tmp_path, monkeypatch):
+    settings = {**SMALL, "mechanism": "none", "epochs": 3}
+    whole = _run(tmp_path / "whole", **settings)
+
+    def killed(checkpoints, steps_done):
+        save(checkpoints, steps_done)
+        if steps_done == whole.summary["steps"]:
+            raise KeyboardInterrupt
+
+    save = Checkpoints.save
+    with monkeypatch.context() as patched:
+        patched.setattr(Checkpoints, "save", killed)
+        with pytest.raises(KeyboardInterrupt):
+            _run(tmp_path / "run", **settings)
+    resumed = _run(tmp_path / "run", **settings, resume=True)
+    assert resumed.read_metrics() == whole.read_metrics()
+    assert resumed.summary["test_loss"] == whole.summary["test_loss"]
+
+
+def test_checkpoint_that_cannot_be_written_is_a_sentence(tmp_path, monkeypatch):
+    def full(*_, **__):
+        raise tf.errors.ResourceExhaustedError(None, None, "No space left on device")
+
+    monkeypatch.setattr(tf.train.CheckpointManager, "save", full)
+    with pytest.raises(UserError, match=r"checkpoint after step \d+ cannot be written .*No space"):
+        _run(tmp_path / "run", **PRIVATE)
 
 
 def test_resume_with_other_flags_is_refused(tmp_path, monkeypatch):

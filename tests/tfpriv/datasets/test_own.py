@@ -191,6 +191,10 @@ import numpy as np
 from tfpriv.datasets import Dataset
 
 
+def leaves():
+    raise SystemExit(0)
+
+
 def good():
     return Dataset(
         name="any", task="classification", num_classes=2,
@@ -256,6 +260,7 @@ def test_classes_counted_in_client_data_are_named_as_a_statistic_of_the_examples
         ),
         ("nothing", "returned a NoneType"),
         ("fails", "ZeroDivisionError: division by zero"),
+        ("leaves", "failed .SystemExit: 0"),
         ("absent", "has no function 'absent'"),
     ],
 )

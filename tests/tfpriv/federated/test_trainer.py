@@ -229,6 +229,24 @@ def test_a_run_that_is_done_can_be_resumed_to_the_same_end(tmp_path):
         assert before[name] == after[name]
 
 
+def test_kill_between_checkpoint_and_row_loses_no_row(tmp_path, monkeypatch):
+    whole = _run(tmp_path / "whole")
+    save, rounds = Checkpoints.save, whole.summary["rounds"]
+
+    def killed(checkpoints, state, done):
+        save(checkpoints, state, done)
+        if done == rounds:
+            raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Checkpoints, "save", killed)
+        with pytest.raises(KeyboardInterrupt):
+            _run(tmp_path / "run")
+    resumed = _run(tmp_path / "run", resume=True)
+    assert resumed.summary["rounds"] == rounds
+    assert resumed.read_metrics() == whole.read_metrics()
+
+
 def test_resuming_refuses_other_flags_and_damage(tmp_path):
     path = tmp_path / "run"
     run = _run(path, **_CLIENT)

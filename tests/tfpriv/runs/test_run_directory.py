@@ -88,6 +88,20 @@ def test_a_place_that_cannot_be_written_is_named(path, tmp_path, monkeypatch):
         _create(path)
 
 
+@pytest.mark.parametrize("name", ["a[1]", "what?", "all*", "nul\0", "two\nlines"])
+def test_a_name_that_a_run_would_not_be_found_by_is_refused(name, tmp_path):
+    with pytest.raises(UserError, match="which a run cannot be found by again"):
+        RunDirectory.create(tmp_path / name, {}, program="central")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_an_address_is_no_folder(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(UserError, match="--output_dir=gs://bucket/run is an address"):
+        RunDirectory.create("gs://bucket/run", {}, program="central")
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_a_directory_in_use_is_refused(tmp_path):
     named = rf"in use by another run \(process {os.getpid()}\)"
     with _create(tmp_path), pytest.raises(UserError, match=named):
