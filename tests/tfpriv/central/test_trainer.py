@@ -328,7 +328,7 @@ def test_metrics_that_were_cut_are_not_taken_for_those_of_the_run(lines, tmp_pat
     _interrupted(tmp_path / "run", settings, monkeypatch, 60)
     file = tmp_path / "run" / "metrics.csv"
     rows = file.read_text().splitlines(keepends=True)
-    assert len(rows) > 3
+    assert len(rows) == 3
     file.unlink() if lines is None else file.write_text("".join(rows[:lines]))
     with pytest.raises(
         UserError, match=r"metrics.csv in \S+ has no row of step \d+, which the last"
