@@ -15,7 +15,7 @@ from tfpriv.datasets import (
     secrets,
     shakespeare,
 )
-from tfpriv.datasets.dataset import CLASSIFICATION, REGRESSION, Dataset, check
+from tfpriv.datasets.dataset import CLASSIFICATION, REGRESSION, Dataset, check, prepared
 from tfpriv.datasets.features import with_features
 from tfpriv.datasets.own import name_of
 from tfpriv.datasets.partition import Partition, partition
@@ -36,6 +36,7 @@ __all__ = [
     "name_of",
     "partition",
     "plot_partition",
+    "prepared",
     "rows",
     "secrets",
     "with_features",
@@ -93,6 +94,6 @@ def load(
             f"--dataset={name} is not known; choose one of {', '.join(NAMES)}, or your own as "
             "module:function or path/to/file.py:function."
         )
-    dataset = own.load(name)
+    dataset = prepared(own.load(name))
     check(dataset)
     return dataset

@@ -3,7 +3,7 @@ import dataclasses
 import numpy as np
 import pytest
 
-from tfpriv.datasets import check
+from tfpriv.datasets import check, prepared
 from tfpriv.errors import UserError
 
 
@@ -88,3 +88,89 @@ def test_regression_label_that_is_not_finite_is_refused_with_its_example(tiny):
 
 def test_preparation_that_is_left_out_is_not_known(tiny):
     assert tiny.preparation == ("how the data set was prepared before it was loaded",)
+
+
+def test_all_that_is_wrong_is_said_at_once(tiny):
+    with pytest.raises(UserError) as caught:
+        check(
+            dataclasses.replace(
+                tiny,
+                num_classes=1,
+                train_features=np.array(["text"] * 10),
+                test_labels=np.full(4, 7, np.int32),
+                train_clients=np.zeros(9, np.int32),
+            )
+        )
+    message = str(caught.value)
+    assert message.startswith("data set tiny: (1) num_classes is 1")
+    for number, words in enumerate(("train_features are <U4", "hold 7", "9 entries"), 2):
+        assert f"({number}) " in message and words in message
+    assert message.endswith(".") and "\n" not in message
+
+
+@pytest.mark.parametrize(
+    ("given", "taken"),
+    [
+        ({"train_features": np.full((10, 1), 0.1)}, np.float32),
+        ({"train_features": np.ones((10, 1), np.uint8)}, np.float32),
+        ({"train_features": np.ones((10, 1), bool)}, np.float32),
+        ({"train_features": np.ones((10, 1), np.float16)}, np.float32),
+        ({"train_features": np.full((10, 1), 2**31 - 1)}, np.int32),
+        ({"train_labels": np.arange(10) % 2}, np.int32),
+        ({"train_labels": np.arange(10.0) % 2}, np.int32),
+        ({"train_labels": np.arange(10) % 2 == 1}, np.int32),
+        ({"train_labels": (np.arange(10) % 2)[:, np.newaxis]}, np.int32),
+        ({"train_labels": np.eye(2)[np.arange(10) % 2]}, np.int32),
+        ({"train_labels": np.eye(2, dtype=np.int64)[np.arange(10) % 2]}, np.int32),
+    ],
+)
+def test_what_loses_nothing_is_converted(tiny, given, taken):
+    (name,) = given
+    array = getattr(prepared(dataclasses.replace(tiny, **given)), name)
+    assert array.dtype == taken
+    if name == "train_labels":
+        np.testing.assert_array_equal(array, np.arange(10) % 2)
+    else:
+        np.testing.assert_array_equal(array, given[name].astype(taken))
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        {"train_features": np.full((10, 1), 2**31)},
+        {"train_features": np.array([["a"]] * 10)},
+        {"train_labels": np.full(10, 0.5)},
+        {"train_labels": np.full(10, np.nan)},
+        {"train_labels": np.full(10, 2**40)},
+    ],
+)
+def test_what_would_lose_something_is_left_to_be_refused(tiny, given):
+    (name,) = given
+    changed = prepared(dataclasses.replace(tiny, **given))
+    np.testing.assert_array_equal(getattr(changed, name), given[name])
+    with pytest.raises(UserError, match=f"{name} are "):
+        check(changed)
+
+
+def test_numbers_beyond_float32_are_refused_as_infinite(tiny):
+    far = dataclasses.replace(tiny, train_features=np.full((10, 1), 1e300))
+    with pytest.raises(UserError, match="train_features of example 0 hold inf"):
+        check(prepared(far))
+
+
+@pytest.mark.parametrize(
+    "names", [["b", "a", "b"], [b"b", b"a", b"b"], np.array(["b", "a", "b"], object), [7, 3, 7]]
+)
+def test_clients_may_have_names(tiny, names):
+    clients = np.resize(np.asarray(names), 10)
+    found = prepared(dataclasses.replace(tiny, train_clients=clients))
+    check(found)
+    assert found.train_clients.dtype == np.int32
+    if clients.dtype.kind != "i":
+        np.testing.assert_array_equal(found.train_clients, np.resize([1, 0, 1], 10))
+
+
+def test_labels_at_each_position_are_not_taken_for_one_hot(tiny):
+    labels = np.array([[1, 0], [0, 1], [1, 1]] * 3 + [[1, 0]])
+    found = prepared(dataclasses.replace(tiny, train_labels=labels))
+    np.testing.assert_array_equal(found.train_labels, labels)
