@@ -37,10 +37,53 @@ def define_flags(config_class: type) -> None:
 
 
 def config_from_flags(config_class: type):
-    """Returns the config that the flags describe."""
-    return config_class(
-        **{field.name: flags.FLAGS[field.name].value for field in dataclasses.fields(config_class)}
-    )
+    """Returns the config that the flags describe.
+
+    With --resume and --output_dir, flags that are not given are those that the run began with.
+
+    Raises:
+        UserError: if the run began with code of the user's own and no flag names it now.
+    """
+    values = {
+        field.name: flags.FLAGS[field.name].value for field in dataclasses.fields(config_class)
+    }
+    if values.get("resume") and values.get("output_dir"):
+        values |= _flags_of_run(config_class, values["output_dir"])
+    return config_class(**values)
+
+
+def _flags_of_run(config_class, output_dir):
+    """Returns the flags of a run that the command line leaves out; none where there is no run."""
+    from tfpriv import user_code
+    from tfpriv.runs import run_directory  # Late: numpy, which they import, takes a while.
+
+    path = pathlib.Path(output_dir).expanduser() / "config.json"
+    if not path.exists():
+        return {}
+    kept = run_directory.RunDirectory.open(path.parent).config["flags"]
+    left_out = {}
+    for setting in settings.of(config_class):
+        value = kept.get(setting.name)
+        if (
+            flags.FLAGS[setting.name].present
+            or value is None
+            or setting.name in run_directory.MAY_DIFFER
+        ):
+            continue
+        may_be_code = setting.own or setting.name in ("dataset", "model")
+        if may_be_code and user_code.is_user_code(str(value)):
+            raise UserError(
+                f"{path} names --{setting.name}={value}, which is code, and a run directory can "
+                f"come from anybody; give --{setting.name}={value} to run it."
+            )
+        kinds = (int, float) if setting.kind is float else (setting.kind,)
+        if not isinstance(value, kinds):
+            raise UserError(
+                f"{path} is damaged: --{setting.name} is {value!r}, which is no "
+                f"{setting.kind.__name__}; restore it, or start the run anew."
+            )
+        left_out[setting.name] = value
+    return left_out
 
 
 def run(main: Callable[[], None], *, resumes: bool = False) -> None:
@@ -106,10 +149,10 @@ def _how_to_go_on():
     given = flags.FLAGS["output_dir"].value
     if given:
         there = (pathlib.Path(given).expanduser() / "config.json").exists()
-        return "; go on with --resume and the same flags" if there else ""
+        return f"; go on with --resume --output_dir={given}" if there else ""
     made = [path for path in pathlib.Path("runs").glob("*") if _is_ours(path)]
     if made:
-        return f"; go on with --resume --output_dir={made[0]} and the same flags"
+        return f"; go on with --resume --output_dir={made[0]}"
     return ""
 
 

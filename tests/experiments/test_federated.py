@@ -15,6 +15,8 @@ from absl import flags
 from absl.testing import flagsaver
 
 import experiments.federated
+from experiments import program
+from tfpriv import runs
 from tfpriv.errors import UserError
 from tfpriv.federated import FederatedConfig
 
@@ -215,3 +217,47 @@ def test_secure_examples_need_a_secure_evaluation(tmp_path):
     with pytest.raises(UserError, match="no meaning without --secure_evaluation"):
         _main(tmp_path / "run", secure_examples=20)
     assert not (tmp_path / "run").exists()
+
+
+def _resumed_config(path, *more):
+    with flagsaver.flagsaver():
+        flags.FLAGS.unparse_flags()
+        flags.FLAGS(["federated", "--resume", f"--output_dir={path}", *more])
+        return program.config_from_flags(FederatedConfig)
+
+
+def _with_flags(path, **changes):
+    config = json.loads((path / "config.json").read_text())
+    config["flags"] |= changes
+    (path / "config.json").write_text(json.dumps(config))
+
+
+def test_resume_needs_no_flag_but_the_directory(tmp_path):
+    config = FederatedConfig(
+        dataset="digits", rounds=7, privacy_unit="client", target_epsilon=3, clip_norm=0.5
+    ).complete()
+    runs.RunDirectory.create(
+        tmp_path / "run", dataclasses.asdict(config), program="federated"
+    ).close()
+    resumed = _resumed_config(tmp_path / "run").complete()
+    before = dataclasses.replace(config, resume=True, output_dir=str(tmp_path / "run"))
+    assert resumed == before
+    # What is given counts, and is refused later.
+    assert _resumed_config(tmp_path / "run", "--rounds=8").rounds == 8
+
+
+def test_resume_runs_no_code_that_only_the_directory_names(tmp_path):
+    config = dataclasses.asdict(FederatedConfig(dataset="digits").complete())
+    runs.RunDirectory.create(tmp_path / "run", config, program="federated").close()
+    _with_flags(tmp_path / "run", model="evil.py:build")
+    with pytest.raises(UserError, match=r"names --model=evil.py:build, which is code"):
+        _resumed_config(tmp_path / "run")
+    assert _resumed_config(tmp_path / "run", "--model=evil.py:build").model == "evil.py:build"
+
+
+def test_flags_of_another_type_in_the_directory_are_refused(tmp_path):
+    config = dataclasses.asdict(FederatedConfig(dataset="digits").complete())
+    runs.RunDirectory.create(tmp_path / "run", config, program="federated").close()
+    _with_flags(tmp_path / "run", rounds="many")
+    with pytest.raises(UserError, match="is damaged: --rounds is 'many', which is no int"):
+        _resumed_config(tmp_path / "run")

@@ -99,7 +99,10 @@ def _interrupted():
 def test_ctrl_c_ends_with_status_130_and_says_how_to_go_on(monkeypatch, capsys, tmp_path):
     with runs.RunDirectory.create(tmp_path, {}, program="test_program"):
         ending = _ending(monkeypatch, capsys, _interrupted, f"--output_dir={tmp_path}")
-    assert ending == (130, "error: interrupted; go on with --resume and the same flags.\n")
+    assert ending == (
+        130,
+        f"error: interrupted; go on with --resume --output_dir={tmp_path}.\n",
+    )
 
 
 def test_ctrl_c_names_the_run_directory_that_was_made_without_the_flag(
@@ -109,7 +112,7 @@ def test_ctrl_c_names_the_run_directory_that_was_made_without_the_flag(
     with runs.RunDirectory.create(None, {}, program="test_program") as run:
         status, error = _ending(monkeypatch, capsys, _interrupted)
     assert status == 130
-    assert f"go on with --resume --output_dir={run.path.relative_to(tmp_path)} and" in error
+    assert f"go on with --resume --output_dir={run.path.relative_to(tmp_path)}.\n" in error
 
 
 def test_ctrl_c_before_there_is_a_run_promises_nothing(monkeypatch, capsys, tmp_path):
