@@ -171,6 +171,14 @@ _KNOWN: dict[str, type[ReLU | Softmax | Exponential] | None] = {
 }
 
 
+def _name_of(function):
+    """Returns by which of the known names Keras, or TensorFlow, has a function; None by none."""
+    for name in _KNOWN:
+        if any(function is getattr(home, name, None) for home in (tf.keras.activations, tf.nn)):
+            return name
+    return None
+
+
 def activation_stages(layer: tf.keras.layers.Layer, function: Any) -> list[Stage]:
     """Returns the stage of an activation that Keras knows by name; none for the linear one.
 
@@ -179,11 +187,12 @@ def activation_stages(layer: tf.keras.layers.Layer, function: Any) -> list[Stage
     """
     if function is None or function is tf.keras.activations.linear:
         return []
-    name = getattr(function, "__name__", str(function))
-    if name not in _KNOWN or function is not getattr(tf.keras.activations, name, None):
+    name = _name_of(function)
+    if name is None:
         raise UserError(
-            f"layer {layer.name} of the model has the activation {name}, which cannot be computed "
-            f"on shares; use {', '.join(_KNOWN)}, or none."
+            f"layer {layer.name} of the model has the activation "
+            f"{getattr(function, '__name__', function)}, which cannot be computed on shares; use "
+            f"{', '.join(_KNOWN)}, or none."
         )
     of_name = f"{layer.name}: {name}"
     made = _KNOWN[name]
@@ -200,7 +209,7 @@ def trained_activation(layer: tf.keras.layers.Layer) -> list[TrainedLayer]:
     """
     if layer.activation is None or layer.activation is tf.keras.activations.linear:
         return []
-    if layer.activation is tf.keras.activations.relu:
+    if _name_of(layer.activation) == "relu":
         return [TrainedReLU()]
     name = getattr(layer.activation, "__name__", str(layer.activation))
     raise UserError(

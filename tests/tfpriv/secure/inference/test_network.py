@@ -120,6 +120,19 @@ def test_a_normalization_costs_nothing_after_a_layer_with_weights():
     assert kinds == ["convolution", "relu"]
 
 
+@pytest.mark.parametrize("function", [tf.nn.relu, tf.nn.softmax, tf.nn.swish, tf.nn.gelu])
+def test_activations_may_be_functions_of_tensorflow(function):
+    by_function, by_name = (
+        network.from_keras(
+            tf.keras.Sequential([L.Dense(3, activation=activation, input_shape=(2,))]),
+            softmax="approximate",
+        )
+        for activation in (function, function.__name__.removesuffix("_v2"))
+    )
+    kinds = [[stage.kind for stage in net.stages] for net in (by_function, by_name)]
+    assert kinds[0] == kinds[1] and len(kinds[0]) == 2
+
+
 def test_maxima_are_taken_before_relu():
     net = network.from_keras(built(MODELS["relu_before_pooling"]()))
     assert [stage.kind for stage in net.stages] == ["convolution", "maxpooling", "relu", "relu"]
@@ -132,7 +145,7 @@ def test_maxima_are_taken_before_relu():
         (lambda: [L.LSTM(3, input_shape=(4, 2))], "those that can: Activation, AveragePooling2D"),
         (lambda: [L.Dense(3, "softsign", input_shape=(4,))], "activation softsign"),
         (lambda: [L.ELU(alpha=0.5, input_shape=(4,))], "alpha=0.5"),
-        (lambda: [L.Dense(3, tf.nn.swish, input_shape=(4,))], "activation"),
+        (lambda: [L.Dense(3, tf.nn.log_softmax, input_shape=(4,))], "activation log_softmax"),
         (lambda: [L.ReLU(max_value=6, input_shape=(4,))], "max_value=6"),
         (lambda: [L.Conv2D(4, 3, dilation_rate=2, input_shape=IMAGE)], "dilation_rate"),
         (lambda: [L.Conv2D(3, 3, groups=3, input_shape=IMAGE)], "groups=3"),

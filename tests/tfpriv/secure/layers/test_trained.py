@@ -15,7 +15,12 @@ CONV = {"activation": "relu"}
 SMALL = {
     "dense of inner model": [k.Flatten(), tf.keras.Sequential([k.Dense(5, **CONV)]), k.Dense(3)],
     "convolutions, same": [k.Conv2D(3, 3, 2, "same"), k.Conv2D(2, 4, 3, "same"), k.Flatten()],
-    "convolutions, valid": [k.Conv2D(2, 3, 2), k.Conv2D(3, 2), k.Flatten(), k.Dense(3)],
+    "convolutions, valid": [
+        k.Conv2D(2, 3, 2, activation=tf.nn.relu),
+        k.Conv2D(3, 2),
+        k.Flatten(),
+        k.Dense(3),
+    ],
     "pooling in halves": [k.Conv2D(2, 2), k.MaxPooling2D(2), k.ReLU(), k.Flatten(), k.Dense(3)],
     "pooling of odd windows with rest": [k.Conv2D(2, 2), k.MaxPooling2D(3), k.Flatten()],
 }
