@@ -301,15 +301,14 @@ class _Session:
         run.write_privacy(described, statement.as_text(plan, described))
         for note in statement.notes_on_target(described, config.target_epsilon):
             runs.print_safely(f"note: {note}", sys.stderr)
-        columns = run.read_metrics()
+        test = run.last_test()
         runs.plot_run(run)
+        for note in models.notes_on_baseline(test, self._dataset.baseline):
+            runs.print_safely(f"note: {note}", sys.stderr)
         run.write_summary(
             {
-                **{
-                    name: [v for v in values if v is not None][-1]
-                    for name, values in columns.items()
-                    if name.startswith("test_")
-                },
+                **test,
+                **self._dataset.baseline,
                 "epsilon": described["epsilon"],
                 "epsilon_rdp": described["epsilon_rdp"],
                 "delta": config.delta,

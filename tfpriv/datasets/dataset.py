@@ -58,6 +58,18 @@ class Dataset:
         """The shape of one example's features."""
         return self.train_features.shape[1:]
 
+    @property
+    def baseline(self) -> dict[str, float]:
+        """What the best constant answer reaches on the test set, for comparison.
+
+        For classification `baseline_accuracy`, of the most frequent class, in [0, 1]; for
+        regression `baseline_rmse`, of the mean, in the label's own unit.
+        """
+        labels = self.test_labels
+        if self.task == REGRESSION:
+            return {"baseline_rmse": float(np.std(labels.astype(np.float64))) * self.label_scale}
+        return {"baseline_accuracy": float(np.bincount(labels.ravel()).max() / labels.size)}
+
 
 def prepared(dataset: Dataset) -> Dataset:
     """Returns a data set whose arrays have the types that training takes, where nothing is lost.

@@ -115,7 +115,7 @@ def train(
             label_scale=dataset.label_scale,
         )
         session.train(evaluate)
-        session.finish(info)
+        session.finish(info, dataset.baseline)
     examples.close()
     return run
 
@@ -190,7 +190,7 @@ class _Session:
                         self._stopped_early_after = done
                     break
 
-    def finish(self, info):
+    def finish(self, info, baseline):
         config, run = self._config, self._run
         with self._frozen.put_back() if config.is_private else contextlib.nullcontext():
             models.save(self._model, run.model_path)
@@ -200,11 +200,14 @@ class _Session:
         run.write_privacy(described, text)
         for note in statement.notes_on_target(described, config.target_epsilon):
             runs.print_safely(f"note: {note}", sys.stderr)
-        columns = run.read_metrics()
+        columns, test = run.read_metrics(), run.last_test()
         runs.plot_run(run)
+        for note in models.notes_on_baseline(test, baseline):
+            runs.print_safely(f"note: {note}", sys.stderr)
         run.write_summary(
             {
-                **self._last_test(columns),
+                **test,
+                **baseline,
                 "rounds": len(columns["round"]) and int(columns["round"][-1]),
                 "epsilon": described["epsilon"],
                 "epsilon_rdp": described.get("epsilon_rdp"),
@@ -304,13 +307,6 @@ class _Session:
     def _reached_target(self):
         target = self._config.target_accuracy
         return target is not None and self._latest.get("test_accuracy", -1.0) >= target
-
-    def _last_test(self, columns):
-        return {
-            name: [v for v in values if v is not None][-1]
-            for name, values in columns.items()
-            if name.startswith("test_")
-        }
 
 
 def _plan(config, partition, origin):

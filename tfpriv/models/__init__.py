@@ -18,6 +18,7 @@ _HOMES = {
     "inspect": "inspection",
     "is_unproved": "mixing",
     "load": "loading",
+    "notes_on_baseline": "evaluation",
     "random_direction": "directions",
     "refuse_example_mixing": "mixing",
     "refuse_moving_state": "restrictions",

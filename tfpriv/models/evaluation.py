@@ -1,6 +1,7 @@
 """Evaluates a model on whole arrays."""
 
 import functools
+from collections.abc import Mapping
 
 import numpy as np
 import tensorflow as tf
@@ -55,6 +56,29 @@ def evaluate(
     if objective.task == "regression":
         return {"loss": loss, "rmse": loss**0.5 * label_scale}
     return {"loss": loss, "accuracy": correct / len(features)}
+
+
+def notes_on_baseline(test: Mapping[str, float], baseline: Mapping[str, float]) -> tuple[str, ...]:
+    """Returns what to say of a model that is no better than a constant answer.
+
+    Args:
+        test: test_accuracy or test_rmse.
+        baseline: As `datasets.Dataset.baseline`.
+    """
+    accuracy, majority = test.get("test_accuracy"), baseline.get("baseline_accuracy")
+    remedy = "the model has learned nothing; scale the features, or see docs/choosing.md."
+    if accuracy is not None and majority is not None and accuracy <= majority:
+        return (
+            f"the test accuracy, {accuracy:.1%}, is not above the {majority:.1%} of always "
+            f"answering the most frequent class: {remedy}",
+        )
+    error, spread = test.get("test_rmse"), baseline.get("baseline_rmse")
+    if error is not None and spread is not None and error >= spread:
+        return (
+            f"the test error, {error:.4g}, is not below the {spread:.4g} of always answering the "
+            f"mean: {remedy}",
+        )
+    return ()
 
 
 def _batch_spec(array):

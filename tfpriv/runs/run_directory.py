@@ -254,6 +254,15 @@ class RunDirectory:
         """Returns the columns of metrics.csv; see `metrics.read_metrics`."""
         return metrics.read_metrics(self.path / metrics.FILE_NAME)
 
+    def last_test(self) -> dict[str, float]:
+        """Returns the last value of each test metric, by its name in metrics.csv."""
+        values = {
+            name: [value for value in column if value is not None]
+            for name, column in self.read_metrics().items()
+            if name.startswith("test_")
+        }
+        return {name: column[-1] for name, column in values.items() if column}
+
     def frame(self) -> "pandas.DataFrame":
         """Returns metrics.csv as a pandas.DataFrame, a row each round, step or evaluation."""
         import pandas as pd

@@ -174,3 +174,12 @@ def test_labels_at_each_position_are_not_taken_for_one_hot(tiny):
     labels = np.array([[1, 0], [0, 1], [1, 1]] * 3 + [[1, 0]])
     found = prepared(dataclasses.replace(tiny, train_labels=labels))
     np.testing.assert_array_equal(found.train_labels, labels)
+
+
+def test_baseline_is_the_best_constant_answer(tiny):
+    assert tiny.baseline == {"baseline_accuracy": 0.5}
+    labels = np.array([1, 1, 1, 0], np.int32)
+    assert dataclasses.replace(tiny, test_labels=labels).baseline == {"baseline_accuracy": 0.75}
+    values = np.array([1, 3, 1, 3], np.float32)
+    regression = dataclasses.replace(tiny, task="regression", test_labels=values, label_scale=10.0)
+    assert regression.baseline == {"baseline_rmse": pytest.approx(10.0)}

@@ -98,3 +98,18 @@ def test_arrays_that_do_not_fit_are_refused(examples, labels):
     model = models.build("logistic", (8, 8, 1), 10)
     with pytest.raises(UserError, match=f"{examples} examples and {labels} labels"):
         evaluate(model, images(examples)[0], images(labels)[1], Objective(task="classification"))
+
+
+@pytest.mark.parametrize(
+    ("test", "baseline", "says"),
+    [
+        ({"test_accuracy": 0.527}, {"baseline_accuracy": 0.527}, "52.7%, is not above the 52.7%"),
+        ({"test_accuracy": 0.6}, {"baseline_accuracy": 0.527}, None),
+        ({"test_rmse": 80.0}, {"baseline_rmse": 75.2}, "80, is not below the 75.2"),
+        ({"test_rmse": 60.0}, {"baseline_rmse": 75.2}, None),
+        ({}, {"baseline_accuracy": 0.5}, None),
+    ],
+)
+def test_a_model_no_better_than_a_constant_is_noted(test, baseline, says):
+    notes = models.notes_on_baseline(test, baseline)
+    assert (not notes) if says is None else says in notes[0]
