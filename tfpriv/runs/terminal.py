@@ -19,11 +19,11 @@ def format_summary(
     """Returns the summary of a run, for one screen of 80 columns by 24 lines.
 
     Args:
-        summary: As in summary.json. In use are test_accuracy, test_rmse, test_loss, those with
-            secure_ and plaintext_ before accuracy and rmse, agreement, max_abs_error, bytes_sent,
-            epsilon, epsilon_rdp, delta, privacy_unit, rounds or steps, seconds_per_round,
-            seconds_per_step or seconds_per_batch, examples_per_second, wall_seconds, and
-            model_parameters; what is missing or None is left out.
+        summary: As in summary.json. In use are test_accuracy, test_rmse, those with baseline_,
+            secure_ and plaintext_ before accuracy and rmse, test_loss, agreement, max_abs_error,
+            bytes_sent, epsilon, epsilon_rdp, delta, privacy_unit, rounds or steps,
+            seconds_per_round, seconds_per_step or seconds_per_batch, examples_per_second,
+            wall_seconds, and model_parameters; what is missing or None is left out.
         files: What the run wrote. Each path takes a line, or, where that is too much for the
             screen, they stand in columns under their common folder.
         privacy_text: What the epsilon means, in words. What does not fit on the screen is cut,
@@ -80,8 +80,10 @@ def _results(summary):
         if summary.get(name) is not None:
             rows.append((title, show(summary[name])))
 
-    add("test accuracy", "test_accuracy", "{:.2%}".format)
-    add("test RMSE", "test_rmse", "{:.4g}".format)
+    for title, name, form in (("accuracy", "accuracy", ".2%"), ("RMSE", "rmse", ".4g")):
+        baseline = summary.get(f"baseline_{name}")
+        constant = "" if baseline is None else f" (a constant answer: {baseline:{form}})"
+        add(f"test {title}", f"test_{name}", lambda v, f=form, c=constant: f"{v:{f}}{c}")
     add("test loss", "test_loss", "{:.4g}".format)
     for name, show in (("accuracy", "{:.2%}".format), ("rmse", "{:.4g}".format)):
         add(
