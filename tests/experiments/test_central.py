@@ -71,8 +71,8 @@ def test_killed_run_goes_on_where_its_checkpoint_stands(tmp_path):
     done = _run(output, resume=True)
     assert done.returncode == 0, done.stderr
     summary = json.loads((output / "summary.json").read_text())
-    stretches = json.loads((output / "steps.json").read_text())
-    assert len(stretches) == 2 and stretches[1][1] == summary["steps"]
+    spans = json.loads((output / "steps.json").read_text())
+    assert len(spans) == 2 and spans[1][1] == summary["steps"]
     assert summary["epsilon"] > 0
 
 

@@ -136,11 +136,11 @@ def test_a_signal_ends_with_a_sentence_and_a_private_run_pays_for_all_its_rounds
     assert first == 0
     assert not others
     _main(path, resume=True, **private)
-    stretches = json.loads((path / "rounds.json").read_text())
+    spans = json.loads((path / "rounds.json").read_text())
     # It goes on from the last checkpoint, and what ran after that is counted twice.
-    assert stretches in [[[0, ran], [done, 30]] for done in (ran // 3 * 3, (ran - 1) // 3 * 3)]
+    assert spans in [[[0, ran], [done, 30]] for done in (ran // 3 * 3, (ran - 1) // 3 * 3)]
     privacy = json.loads((path / "privacy.json").read_text())
-    assert privacy["rounds"] == sum(end - begin for begin, end in stretches) >= 30
+    assert privacy["rounds"] == sum(end - begin for begin, end in spans) >= 30
 
 
 @pytest.mark.parametrize("reader", ["head -1", "tail -1"])

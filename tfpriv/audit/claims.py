@@ -90,8 +90,8 @@ class Claim:
         curve, most = self._curve(0), canaries // 2 if is_one_sided else canaries
         best, fewest_steps = most, math.inf
         for number in _numbers(most):
-            share = number / canaries * (2 if is_one_sided else 1)
-            correct = int(stats.binom.ppf(_UNLUCKY, number, _right(curve, share, replaces)))
+            fraction = number / canaries * (2 if is_one_sided else 1)
+            correct = int(stats.binom.ppf(_UNLUCKY, number, _right(curve, fraction, replaces)))
             steps = self._refuted(canaries, number, correct, error, replaces)
             if steps is not None and steps < fewest_steps:
                 best, fewest_steps = number, steps
@@ -168,11 +168,12 @@ def _numbers(canaries):
     yield canaries
 
 
-def _right(curve, share, replaces):
-    """Returns how many of the guesses about the surest share of the canaries are right at best.
+def _right(curve, fraction, replaces):
+    """Returns how many of the guesses about the surest fraction of the canaries are right at best.
 
     A canary is guessed in with a probability of g(a) if it took part and of a if it did not, where
-    the threshold's false positive rate a is such that the two make up the share; and out likewise.
+    the threshold's false positive rate a is such that the two make up the fraction; and out
+    likewise.
     """
 
     def least(true_positives):
@@ -180,5 +181,7 @@ def _right(curve, share, replaces):
         return curve.least_false_positives(wrong) if replaces else wrong
 
     # In terms of true positives, for which the curve is at hand.
-    right = optimize.brentq(lambda g: g + least(g) - share, share / 2, min(share, 1.0), xtol=1e-12)
-    return right / share
+    right = optimize.brentq(
+        lambda g: g + least(g) - fraction, fraction / 2, min(fraction, 1.0), xtol=1e-12
+    )
+    return right / fraction

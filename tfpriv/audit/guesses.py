@@ -59,22 +59,22 @@ def guess_canaries(
 
 def guess_pairs(
     members: np.ndarray,
-    others: np.ndarray,
+    non_members: np.ndarray,
     claim: Claim | None = None,
     confidence: float = CONFIDENCE,
     seed: int = 0,
 ) -> dict[str, float]:
     """Returns the bound on epsilon from guessing which of two examples took part.
 
-    Where the training set was drawn at random from a larger one, and members and others are paired
-    at random, which of a pair took part is a fair coin, independent of all other pairs': to
+    Where the training set was drawn at random from a larger one, and members and non-members are
+    paired at random, which of a pair took part is a fair coin, independent of all other pairs': to
     exchange the two gives a draw that was as probable. So the theorems hold, and to turn a coin
     replaces an example. Of each pair the higher score is guessed, for the pairs whose scores differ
     the most.
 
     Args:
         members: [m] scores of members that were picked at random, m >= 1; NaN counts as 0.
-        others: [m] scores of examples that the draw left out, picked at random.
+        non_members: [m] scores of examples that the draw left out, picked at random.
         claim: What the run accounts for; None if it claims nothing.
         confidence: Of the bound.
         seed: Decides the pairs.
@@ -86,7 +86,7 @@ def guess_pairs(
     generator = np.random.default_rng((seed, _PAIRS_STREAM))
     inside, outside = (
         np.clip(np.nan_to_num(generator.permutation(part)), -_FAR, _FAR)
-        for part in (members, others)
+        for part in (members, non_members)
     )
     order = np.argsort(-np.abs(inside - outside), kind="stable")
     is_correct = (inside > outside)[order]

@@ -40,10 +40,10 @@ def attack(target: Target, config: AuditConfig, run: RunDirectory) -> Finding:
             "--attack=lira needs classes, and this run is a regression; use membership."
         )
     assert config.max_examples and config.shadow_models and config.lira_variant, "it is complete"
-    members, others, background = target.split(config.max_examples, config.seed)
+    members, non_members, background = target.split(config.max_examples, config.seed)
     pool = Examples(
-        features=np.concatenate([members.features, others.features]),
-        labels=np.concatenate([members.labels, others.labels]),
+        features=np.concatenate([members.features, non_members.features]),
+        labels=np.concatenate([members.labels, non_members.labels]),
     )
     trained = shadows.train(
         target,

@@ -104,22 +104,22 @@ def _along_gradients(target, canaries):
     def explained():
         size = clipped_sum.largest_batch or _BATCH
         total = [np.zeros(v.shape, np.float32) for v in weights]
-        for examples, share in ((known, 1.0), (canaries, 0.5)):
+        for examples, weight in ((known, 1.0), (canaries, 0.5)):
             for start in range(0, len(examples), size):
                 part = examples[start : start + size]
                 sums, _ = add_up(
                     part.features, part.labels, tf.ones([len(part)]), tf.constant(clip_norm), False
                 )
-                total = [a + share * b.numpy() for a, b in zip(total, sums, strict=True)]
+                total = [a + weight * b.numpy() for a, b in zip(total, sums, strict=True)]
         return total
 
     scores = np.zeros(len(canaries))
     parts = [
         canaries[start : start + _CANARY_BATCH] for start in range(0, len(canaries), _CANARY_BATCH)
     ]
-    stretches = list(itertools.pairwise(runs.trajectory.models(target.run)))
-    with runs.Progress(len(stretches), unit="model") as progress:
-        for number, (before, after) in enumerate(stretches):
+    pairs = list(itertools.pairwise(runs.trajectory.models(target.run)))
+    with runs.Progress(len(pairs), unit="model") as progress:
+        for number, (before, after) in enumerate(pairs):
             for variable, value in zip(weights, before, strict=True):
                 variable.assign(value)
             moves = [

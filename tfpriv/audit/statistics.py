@@ -71,8 +71,8 @@ def area_under_curve(
     """Returns the area under the ROC curve, with DeLong's interval on the logit scale.
 
     DeLong, DeLong and Clarke-Pearson 1988. Where that rests on too little, the interval also takes
-    in Clopper and Pearson's for the share of ordered pairs among as many as the smaller sample has:
-    with fewer than 30 scores on a side, or fewer than 10 of those pairs in the rarer order.
+    in Clopper and Pearson's for the fraction of ordered pairs among as many as the smaller sample
+    has: with fewer than 30 scores on a side, or fewer than 10 of those pairs in the rarer order.
 
     Args:
         members: [n] scores of members, n >= 1.
@@ -189,7 +189,7 @@ def epsilon_from_rates(
     )
     pooled = np.concatenate([chosen_in, chosen_out])
     thresholds = np.unique(np.quantile(pooled, _QUANTILES))
-    # Two directions, and two shares in each.
+    # Two directions, and two rates in each.
     interval_confidence = 1 - (1 - confidence) / (len(thresholds) * 2)
     best = 0.0
     for threshold in thresholds:

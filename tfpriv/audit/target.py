@@ -200,10 +200,10 @@ class Target:
         """
         dataset = self.dataset
         whole = Examples(features=dataset.train_features, labels=dataset.train_labels)
-        others = Examples(features=dataset.test_features, labels=dataset.test_labels)
+        non_members = Examples(features=dataset.test_features, labels=dataset.test_labels)
         if self.is_random:
-            others = whole[np.delete(np.arange(len(whole)), self._taken)]
-        count = min(most, len(self.member_rows), len(others))
+            non_members = whole[np.delete(np.arange(len(whole)), self._taken)]
+        count = min(most, len(self.member_rows), len(non_members))
         if count < fewest:
             remedy = (
                 "train with another --train_fraction"
@@ -211,13 +211,14 @@ class Target:
                 else "train on a data set with more examples"
             )
             raise UserError(
-                f"{self.run.path} has {len(self.member_rows)} members to attack and {len(others)} "
-                f"non-members, and the attack needs at least {fewest} of each; {remedy}."
+                f"{self.run.path} has {len(self.member_rows)} members to attack and "
+                f"{len(non_members)} non-members, and the attack needs at least {fewest} of each; "
+                f"{remedy}."
             )
         generator = np.random.default_rng((seed, _SHARES_STREAM))
         chosen = np.sort(generator.choice(self.member_rows, count, replace=False))
-        outside = np.sort(generator.choice(len(others), count, replace=False))
-        return whole[chosen], others[outside], whole[np.setdiff1d(self.member_rows, chosen)]
+        outside = np.sort(generator.choice(len(non_members), count, replace=False))
+        return whole[chosen], non_members[outside], whole[np.setdiff1d(self.member_rows, chosen)]
 
     def outputs(self, examples: Examples) -> np.ndarray:
         """Returns the model's outputs for examples, [n, ...] float32."""

@@ -159,8 +159,8 @@ class PrivateStep:
         """Andrew et al. 2021, section 3: the geometric update towards the quantile."""
         mechanism = self._mechanism
         assert isinstance(mechanism, AdaptiveGaussian)
-        share = unclipped / self._expected_size + 0.5
-        factor = tf.exp(-mechanism.clip_learning_rate * (share - mechanism.target_quantile))
+        fraction = unclipped / self._expected_size + 0.5
+        factor = tf.exp(-mechanism.clip_learning_rate * (fraction - mechanism.target_quantile))
         self.clip_norm.assign(tf.clip_by_value(self.clip_norm * factor, *CLIP_NORMS))
 
 

@@ -190,7 +190,7 @@ def _mechanism(config, steps):
 
 
 class _Session:
-    """One stretch of steps, from a fresh start or a checkpoint to the end."""
+    """One segment of steps, from a fresh start or a checkpoint to the end."""
 
     def __init__(self, config, dataset, plan, steps, model, objective, origin) -> None:
         self._config = config

@@ -133,8 +133,8 @@ def _dirichlet(labels, num_clients, alpha, generator):
     ends = np.cumsum(np.bincount(labels))
     for members in np.split(by_class, ends[:-1]):
         bounds = np.cumsum(generator.dirichlet(np.full(num_clients, alpha)))
-        # One random start for evenly spaced points gives each client its share, rounded up or
-        # down, without favor to the first clients when shares are smaller than one example.
+        # One random start for evenly spaced points gives each client its fraction, rounded up or
+        # down, without favor to the first clients when fractions are smaller than one example.
         points = (np.arange(len(members)) + generator.random()) / max(len(members), 1)
         owners[members] = np.minimum(np.searchsorted(bounds, points, "right"), num_clients - 1)
     return owners

@@ -16,7 +16,7 @@ _MOST_COLUMNS = 600
 def plot_partition(dataset: Dataset, partition: Partition, path: str | os.PathLike) -> None:
     """Writes a picture of a partition, whole or not at all.
 
-    Up to 100 clients are stacked bars, a color a label. More are a map of label shares, clients
+    Up to 100 clients are stacked bars, a color a label. More are a map of label fractions, clients
     ordered by their most frequent label and neighbors averaged, over a histogram of sizes. Where
     examples have no single class (regression, text), only sizes are drawn.
 
@@ -87,16 +87,16 @@ def _map(axes, dataset, partition, labels):
     owners = _owners(partition)
     # A client counts once however many examples it has: this is a map of clients.
     weights = 1.0 / partition.sizes[owners]
-    shares = _counts(column_of_client[owners], labels, columns, dataset.num_classes, weights)
-    shares /= shares.sum(axis=1, keepdims=True)
+    fractions = _counts(column_of_client[owners], labels, columns, dataset.num_classes, weights)
+    fractions /= fractions.sum(axis=1, keepdims=True)
     image = axes.imshow(
-        shares.T,
+        fractions.T,
         aspect="auto",
         origin="lower",
         interpolation="nearest",
         cmap="magma_r",
         vmin=0,
-        vmax=shares.max(),
+        vmax=fractions.max(),
         extent=(0, len(order), -0.5, dataset.num_classes - 0.5),
     )
     axes.locator_params(axis="y", integer=True, nbins=_MOST_COLORS)
@@ -131,18 +131,18 @@ def _counts(rows, labels, num_rows, num_classes, weights=None):
 
 
 def _by_main_label(partition, labels, num_classes):
-    """Returns the clients that have examples, by most frequent label and then its share.
+    """Returns the clients that have examples, by most frequent label and then its fraction.
 
     It looks only at the pairs (client, label) that occur: a table of all pairs would cost clients
     times classes.
     """
     pairs, counts = np.unique(_owners(partition) * num_classes + labels, return_counts=True)
     clients, pair_labels = np.divmod(pairs, num_classes)
-    shares = counts / partition.sizes[clients]
-    by_share = np.lexsort((-shares, clients))
-    _, first = np.unique(clients[by_share], return_index=True)
-    main = by_share[first]
-    return clients[main][np.lexsort((-shares[main], pair_labels[main]))]
+    fractions = counts / partition.sizes[clients]
+    by_fraction = np.lexsort((-fractions, clients))
+    _, first = np.unique(clients[by_fraction], return_index=True)
+    main = by_fraction[first]
+    return clients[main][np.lexsort((-fractions[main], pair_labels[main]))]
 
 
 def _colors(count):

@@ -51,7 +51,7 @@ class Accountant:
 
     def spent(self) -> dict[str, float]:
         """Returns `epsilon` and `epsilon_rdp` so far; empty for a run that is not private."""
-        plan, segments, _ = self._worst(self._ledger.stretches)
+        plan, segments, _ = self._worst(self._ledger.spans)
         if plan is None or not plan.is_private:
             return {}
         epsilon = plan.epsilon(segments)
@@ -72,11 +72,11 @@ class Accountant:
             stopped_early_after: The round after which a result of the rounds ended the run; None
                 if it did not. The statement is then on all rounds that were planned.
         """
-        stretches = self._ledger.stretches
+        spans = self._ledger.spans
         if stopped_early_after is not None:
-            *before, (first, _) = stretches
-            stretches = [*before, [first, config.rounds]]
-        plan, segments, client = self._worst(stretches)
+            *before, (first, _) = spans
+            spans = [*before, [first, config.rounds]]
+        plan, segments, client = self._worst(spans)
         if plan is None:
             values: dict[str, Any] = {
                 "private": False,
@@ -111,11 +111,11 @@ class Accountant:
             values["silo"] = client
         return values, statement.as_text(plan, values)
 
-    def _worst(self, stretches):
+    def _worst(self, spans):
         """Returns the plan that has spent most, its segments, and its silo (None for clients)."""
         silos = self._population.silos
         if silos is not None:
-            return silos.worst(self._population.rounds_taken(stretches))
+            return silos.worst(self._population.rounds_taken(spans))
         if self._plan is None:
             return None, [], None
-        return self._plan, Ledger(stretches).segments(self._plan.steps_per_pass), None
+        return self._plan, Ledger(spans).segments(self._plan.steps_per_pass), None

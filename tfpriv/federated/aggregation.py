@@ -171,8 +171,8 @@ def _private_mean(plan, update_type):
         mean = tuple(total / expected for total in totals)
         if is_adaptive:
             # Andrew et al. 2021, section 3: the geometric update towards the quantile.
-            share = from_grid(count, count_width) / expected + 0.5
-            factor = tf.exp(-mechanism.clip_learning_rate * (share - mechanism.target_quantile))
+            fraction = from_grid(count, count_width) / expected + 0.5
+            factor = tf.exp(-mechanism.clip_learning_rate * (fraction - mechanism.target_quantile))
             clip_norm = tf.clip_by_value(clip_norm * factor, *CLIP_NORMS)
         next_state = collections.OrderedDict(clip_norm=clip_norm, noise=_no_noise())
         return next_state, mean, collections.OrderedDict(clip_norm=clip_norm)

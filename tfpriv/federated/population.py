@@ -99,10 +99,10 @@ class Population:
             **draw,
         )
 
-    def rounds_taken(self, stretches: Iterable[tuple[int, int]]) -> np.ndarray:
-        """Returns [num_clients] how many of the rounds in `stretches` each client took part in."""
+    def rounds_taken(self, spans: Iterable[tuple[int, int]]) -> np.ndarray:
+        """Returns [num_clients] how many of the rounds in `spans` each client took part in."""
         taken = np.zeros(self.partition.num_clients, np.int64)
-        for first, end in stretches:
+        for first, end in spans:
             for round_number in range(first, end):
                 taken[self.cohort(round_number)] += 1
         return taken

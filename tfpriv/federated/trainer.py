@@ -121,7 +121,7 @@ def train(
 
 
 class _Session:
-    """One stretch of rounds, from a fresh start or a checkpoint to the end."""
+    """One segment of rounds, from a fresh start or a checkpoint to the end."""
 
     def __init__(self, config, run, learning, model, local_model, plan, population, preparation):
         self._config = config

@@ -66,13 +66,13 @@ def numbers(
     index = words & np.uint32(2**table.bits - 1)
     entry = table.packed[index]
     shift = np.uint32(table.bits)
-    share, threshold = words >> shift, entry >> shift
+    fraction, threshold = words >> shift, entry >> shift
     (high, low), (high_rest, low_rest) = (
         np.moveaxis(further, -1, 0),
         table.rest[index].transpose(2, 0, 1),
     )
     is_less = (high < high_rest) | ((high == high_rest) & (low < low_rest))
-    is_own = (share < threshold) | ((share == threshold) & is_less)
+    is_own = (fraction < threshold) | ((fraction == threshold) & is_less)
     alias = entry & np.uint32(2**table.bits - 1)
     values = np.where(is_own, index, alias).astype(np.int64) - 2 ** (table.bits - 1)
     return base ** np.arange(len(words)) @ values

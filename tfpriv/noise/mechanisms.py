@@ -164,12 +164,12 @@ class BandedNoise(Noise):
         column = np.asarray(coefficients, np.float64)
         first, rest = column[0], column[1:] / column[0]
         # Of 1, the fresh noise of a step takes so much.
-        share = abs(first if is_inverse else 1 / first)
+        first_scale = abs(first if is_inverse else 1 / first)
         rows = _MOST_STEPS if is_inverse else len(rest)
         growth = np.abs(factorization.inverse(column / first, _MOST_STEPS)).sum()
         slack = 2 * _FLOAT_STEPS * len(column) * np.abs(rest).sum() * growth
         rounding = 1 + math.sqrt(rows) * (1 + slack) if len(rest) else 1.0
-        self.width = step_width(noise_multiplier * share, size, rounding)
+        self.width = step_width(noise_multiplier * first_scale, size, rounding)
         self._size = size
         self._sampler = Sampler()
         self._step = 0

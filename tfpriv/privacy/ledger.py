@@ -9,21 +9,21 @@ from tfpriv.errors import UserError
 
 
 class Ledger:
-    """The steps that a run has released, in stretches without a break.
+    """The steps that a run has released, in spans without a break.
 
     A step is recorded before anything of its result is saved or shown. If the run is killed
     between the record and the checkpoint, the step runs again and is counted twice.
 
     Attributes:
-        stretches: [[first step, one past the last], ...] in the order in which they ran.
-        segment: The number of the stretch that this ledger adds: how often the run was
+        spans: [[first step, one past the last], ...] in the order in which they ran.
+        segment: The number of the span that this ledger adds: how often the run was
             interrupted before.
     """
 
-    def __init__(self, stretches: Sequence[Sequence[int]] = ()) -> None:
-        """Starts from earlier stretches, as they were read from a file."""
-        self.stretches = [[first, end] for first, end in stretches]
-        self.segment = len(self.stretches)
+    def __init__(self, spans: Sequence[Sequence[int]] = ()) -> None:
+        """Starts from earlier spans, as they were read from a file."""
+        self.spans = [[first, end] for first, end in spans]
+        self.segment = len(self.spans)
         self._new = True
 
     @classmethod
@@ -34,8 +34,8 @@ class Ledger:
             UserError: if the file is damaged: epsilon would be a guess.
         """
         try:
-            stretches = json.loads(path.read_text())
-            _check(stretches)
+            spans = json.loads(path.read_text())
+            _check(spans)
         except FileNotFoundError:
             return cls()
         except (ValueError, TypeError) as error:
@@ -43,7 +43,7 @@ class Ledger:
                 f"{path} is damaged ({error}), and with it the count of the steps that ran; start "
                 "the run anew in another --output_dir."
             ) from error
-        return cls(stretches)
+        return cls(spans)
 
     def refuse_gap(self, done: int, path: pathlib.Path) -> None:
         """Refuses to go on from a checkpoint that has seen steps which are not recorded.
@@ -55,7 +55,7 @@ class Ledger:
         Raises:
             UserError: if one of them is missing: epsilon would be too low.
         """
-        recorded = max((end for _, end in self.stretches), default=0)
+        recorded = max((end for _, end in self.spans), default=0)
         if recorded < done:
             raise UserError(
                 f"{path} counts {recorded} steps, and the last checkpoint has seen {done}; epsilon "
@@ -63,38 +63,38 @@ class Ledger:
             )
 
     def write(self, path: pathlib.Path) -> None:
-        """Writes the stretches to a file, for `read`."""
-        files.write_text(path, json.dumps(self.stretches) + "\n")
+        """Writes the spans to a file, for `read`."""
+        files.write_text(path, json.dumps(self.spans) + "\n")
 
     def record(self, step: int) -> None:
-        """Adds a step; the first one since this ledger was made starts a stretch."""
+        """Adds a step; the first one since this ledger was made starts a span."""
         if self._new:
-            self.stretches.append([step, step])
+            self.spans.append([step, step])
             self._new = False
-        if self.stretches[-1][1] != step:
-            raise ValueError(f"step {step} does not follow on {self.stretches[-1]}.")
-        self.stretches[-1][1] = step + 1
+        if self.spans[-1][1] != step:
+            raise ValueError(f"step {step} does not follow on {self.spans[-1]}.")
+        self.spans[-1][1] = step + 1
 
     @property
     def steps(self) -> int:
         """How many steps ran, repeated ones counted each time."""
-        return sum(end - first for first, end in self.stretches)
+        return sum(end - first for first, end in self.spans)
 
     @property
     def repeated_steps(self) -> int:
         """How many steps ran that had run before."""
-        return self.steps - len({s for first, end in self.stretches for s in range(first, end)})
+        return self.steps - len({s for first, end in self.spans for s in range(first, end)})
 
     def segments(self, steps_per_pass: int | None = None) -> list[int]:
-        """Returns the lengths of the stretches, as `PrivacyPlan.event` takes them.
+        """Returns the lengths of the spans, as `PrivacyPlan.event` takes them.
 
         Args:
-            steps_per_pass: Where given, stretches are cut at its multiples too.
+            steps_per_pass: Where given, spans are cut at its multiples too.
         """
         if steps_per_pass is None:
-            return [end - first for first, end in self.stretches]
+            return [end - first for first, end in self.spans]
         cut = []
-        for first, end in self.stretches:
+        for first, end in self.spans:
             while first < end:
                 stop = min(end, (first // steps_per_pass + 1) * steps_per_pass)
                 cut.append(stop - first)
@@ -102,12 +102,12 @@ class Ledger:
         return cut
 
 
-def _check(stretches):
-    """Raises ValueError or TypeError unless these stretches can have run: without a gap."""
+def _check(spans):
+    """Raises ValueError or TypeError unless these spans can have run: without a gap."""
     reached = 0
-    for first, end in stretches:
+    for first, end in spans:
         if type(first) is not int or type(end) is not int or not 0 <= first < end:
-            raise ValueError(f"[{first}, {end}] is no stretch of steps")
+            raise ValueError(f"[{first}, {end}] is no span of steps")
         if first > reached:
             raise ValueError(f"steps {reached} to {first} are missing")
         reached = max(reached, end)

@@ -290,9 +290,9 @@ def test_resumed_private_run_draws_anew_and_counts_what_it_released(
     whole = _run(tmp_path / "whole", **settings)
     _interrupted(tmp_path / "run", settings, monkeypatch, 60)
     resumed = _run(tmp_path / "run", **settings, resume=True)
-    stretches = json.loads((resumed.path / "steps.json").read_text())
-    assert len(stretches) == 2 and stretches[0][1] == stretches[1][0]
-    assert resumed.summary["steps"] == stretches[1][1]
+    spans = json.loads((resumed.path / "steps.json").read_text())
+    assert len(spans) == 2 and spans[0][1] == spans[1][0]
+    assert resumed.summary["steps"] == spans[1][1]
     assert resumed.summary["epsilon"] >= whole.summary["epsilon"]
 
 

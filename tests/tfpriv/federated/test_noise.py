@@ -361,7 +361,7 @@ def test_a_run_directory_holds_no_secret_and_no_noise_and_a_resumed_run_draws_ot
     used = len(secrets)
     run = _run(tmp_path / "run", name, resume=True)
     if name == "example":
-        # The second stretch built everything anew.
+        # The second span built everything anew.
         assert len(secrets) == 2 * used > 0
         assert len({word for secret in secrets for word in secret}) == 6 * used
     else:

@@ -6,10 +6,10 @@ from tfpriv.errors import UserError
 from tfpriv.privacy import Ledger
 
 
-def _ran(*stretches):
+def _ran(*spans):
     ledger = Ledger()
-    for first, end in stretches:
-        ledger = Ledger(ledger.stretches)
+    for first, end in spans:
+        ledger = Ledger(ledger.spans)
         for step in range(first, end):
             ledger.record(step)
     return ledger
@@ -17,7 +17,7 @@ def _ran(*stretches):
 
 def test_uninterrupted_run_is_one_stretch():
     ledger = _ran((0, 7))
-    assert ledger.stretches == [[0, 7]]
+    assert ledger.spans == [[0, 7]]
     assert (ledger.steps, ledger.repeated_steps, ledger.segments()) == (7, 0, [7])
 
 
@@ -33,7 +33,7 @@ def test_stretch_that_follows_on_is_a_segment_of_its_own():
 
 
 def test_start_without_a_step_changes_nothing():
-    assert _ran((0, 5), (5, 5)).stretches == [[0, 5]]
+    assert _ran((0, 5), (5, 5)).spans == [[0, 5]]
 
 
 def test_segments_are_cut_where_a_pass_ends():
@@ -57,9 +57,9 @@ def test_written_ledger_is_read_again_and_goes_on_in_a_segment_of_its_own(tmp_pa
     _ran((0, 5), (3, 8)).write(path)
     assert path.read_text() == "[[0, 5], [3, 8]]\n"
     ledger = Ledger.read(path)
-    assert (ledger.stretches, ledger.segment) == ([[0, 5], [3, 8]], 2)
+    assert (ledger.spans, ledger.segment) == ([[0, 5], [3, 8]], 2)
     ledger.record(8)
-    assert ledger.stretches == [[0, 5], [3, 8], [8, 9]]
+    assert ledger.spans == [[0, 5], [3, 8], [8, 9]]
 
 
 @pytest.mark.parametrize(
@@ -94,7 +94,7 @@ def test_checkpoint_beyond_what_was_counted_is_refused(content, tmp_path):
         UserError, match="the last checkpoint has seen 80; epsilon would be too low"
     ):
         ledger.refuse_gap(80, path)
-    recorded = max([0, *(end for _, end in ledger.stretches)])
+    recorded = max([0, *(end for _, end in ledger.spans)])
     ledger.refuse_gap(recorded, path)
     with pytest.raises(UserError, match=f"counts {recorded} steps"):
         ledger.refuse_gap(recorded + 1, path)

@@ -15,7 +15,7 @@ import tensorflow as tf
 
 # More than float32 loses in sums of a thousand products.
 _ROUNDING = 1e-5
-# What may be missing in a squared norm, as a share of it or of the squared clip.
+# What may be missing in a squared norm, as a fraction of it or of the squared clip.
 _NEGLIGIBLE = 1e-6
 # The smallest normal float32; processors that flush take what is below it for zero.
 FLUSHED = 2.0**-126
