@@ -147,8 +147,8 @@ def check(dataset: Dataset) -> None:
     """
     problems = [*_problems_of_fields(dataset)]
     parts = {part: [*_problems_of_part(dataset, part)] for part in ("train", "test")}
-    for found in parts.values():
-        problems += found
+    for part_problems in parts.values():
+        problems += part_problems
     if not any(parts.values()):
         problems += _problems_between(dataset)
     problems += _problems_of_clients(dataset)
