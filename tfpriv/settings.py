@@ -105,7 +105,8 @@ class Limit:
 
 # Steps, rounds, clients and the like: what a run of years or a machine's memory ends before.
 MOST = 100_000_000
-_LARGEST = 1e10
+# Where float32 ends.
+_LARGEST = 3e38
 
 
 def at_least(least: int, most: int = MOST) -> Limit:

@@ -339,7 +339,7 @@ def test_an_own_model_with_dropout_trains_and_its_compile_settings_are_named(tmp
 
 def test_a_run_that_diverges_says_so(tmp_path):
     with pytest.raises(UserError, match=r"training diverged: .*lower --client_learning_rate"):
-        _run(tmp_path / "run", server_learning_rate=1e39)
+        _run(tmp_path / "run", server_learning_rate=3e38, client_learning_rate=50.0)
     assert not _worker_of_this_process()
 
 
