@@ -71,8 +71,8 @@ def _input(target, members, others):
     if target.objective.task == "classification" and members.labels.ndim == 1:
         kind = "logits" if target.objective.from_logits else "probs"
         kept = {
-            f"{kind}_train": target.outputs(members),
-            f"{kind}_test": target.outputs(others),
+            f"{kind}_train": np.asarray(target.objective.of_classes(target.outputs(members))),
+            f"{kind}_test": np.asarray(target.objective.of_classes(target.outputs(others))),
             "labels_train": members.labels,
             "labels_test": others.labels,
         }

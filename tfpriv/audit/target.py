@@ -257,7 +257,7 @@ def log_odds(objective: models.Objective, labels: np.ndarray, answers: np.ndarra
     Carlini et al. 2022 (arXiv 2112.03570), section IV-C, whose distribution over models is close to
     a normal one. Computed from logits without the cancellation in 1 - p.
     """
-    logits = answers.astype(np.float64)
+    logits = np.asarray(objective.of_classes(answers), np.float64)
     if not objective.from_logits:
         logits = np.log(np.maximum(logits, 1e-30))
     flat = logits.reshape(-1, logits.shape[-1])

@@ -68,9 +68,7 @@ def inspect(
     unused = _check_trainable(model, input_shape, input_dtype)
     from_logits = True
     if task == "classification":
-        _check_not_sigmoid(model)
-        outputs = predict(model, random_batch(input_shape, input_dtype, 32))
-        from_logits = not _is_distribution(outputs)
+        from_logits = _makes_logits(model, random_batch(input_shape, input_dtype, 32))
     return ModelInfo(
         from_logits=from_logits,
         num_parameters=int(sum(np.prod(v.shape) for v in model.trainable_weights)),
@@ -178,11 +176,12 @@ def _check_output(outputs, shape, num_classes, task):
             f"{_batch_shape(shape)}."
         )
     output_shape = list(outputs.shape[1:])
-    if output_shape != shape and not (task == "regression" and output_shape == []):
+    # Two classes may have one output; see `Objective.of_classes`.
+    is_one_of_two = num_classes == 2 and output_shape == [*shape[:-1], 1]
+    is_fit = output_shape == shape or (task == "regression" and output_shape == [])
+    if not is_fit and not is_one_of_two:
         remedy = f"give its last layer {num_classes} units"
-        if task == "classification" and num_classes == 2 and output_shape == [1]:
-            remedy = "use two units in place of one sigmoid unit, with a softmax or no activation"
-        elif output_shape[:-1] != shape[:-1]:
+        if output_shape[:-1] != shape[:-1]:
             remedy = f"let it end in {num_classes} outputs for each label"
         wanted = "regression needs" if task == "regression" else f"{num_classes} classes need"
         raise UserError(
@@ -251,21 +250,42 @@ def _check_trainable(model, input_shape, input_dtype):
     return [weight.name for weight, is_reached in weights if not is_reached]
 
 
-def _check_not_sigmoid(model):
-    last = model
-    while isinstance(last, tf.keras.Model) and last.layers:
-        last = last.layers[-1]
-    if getattr(last, "activation", None) is tf.keras.activations.sigmoid:
-        raise UserError(
-            f"The model ends in a sigmoid (layer {last.name}), which makes neither logits nor "
-            "probabilities that sum to 1; use a softmax or no activation."
-        )
+def _makes_logits(model, batch):
+    """Says whether a classifier makes logits, and not probabilities, by what its outputs are.
+
+    At its first weights logits may lie between 0 and 1 by chance; so other weights are tried.
+
+    Raises:
+        UserError: if several classes have probabilities that do not sum to 1.
+    """
+    outputs = [predict(model, batch).numpy(), *_outputs_elsewhere(model, batch)]
+    outputs = [values[np.isfinite(values).all(axis=-1)] for values in outputs]
+    if not all(np.all((values >= 0) & (values <= 1)) for values in outputs):
+        return True
+    if outputs[0].shape[-1] == 1:
+        return False
+    if all(np.allclose(values.sum(axis=-1), 1, rtol=0, atol=1e-4) for values in outputs):
+        return False
+    raise UserError(
+        "The model's outputs lie between 0 and 1 and do not sum to 1, as those of sigmoids, and a "
+        "class is one of several; use a softmax or no activation at its end."
+    )
 
 
-def _is_distribution(outputs):
-    """Recognizes a softmax by what it makes, however it is written."""
-    outputs = outputs.numpy()
-    return bool(np.all(outputs >= 0) and np.allclose(outputs.sum(axis=-1), 1, rtol=0, atol=1e-4))
+def _outputs_elsewhere(model, batch):
+    """Yields outputs at random weights, large enough for logits to leave [0, 1]."""
+    first = [weight.numpy() for weight in model.trainable_weights]
+    generator = np.random.default_rng(0)
+    try:
+        for _ in range(3):
+            for weight in model.trainable_weights:
+                fan_in = max(1, int(np.prod(weight.shape[:-1])))
+                drawn = generator.normal(0, 3 / np.sqrt(fan_in), weight.shape)
+                weight.assign(drawn.astype(np.float32))
+            yield predict(model, batch).numpy()
+    finally:
+        for weight, value in zip(model.trainable_weights, first, strict=True):
+            weight.assign(value)
 
 
 def _compile_notes(model):

@@ -31,20 +31,35 @@ class Objective:
             labels: Classes as integers of shape `[batch]` or, for a label at each position,
                 `[batch, length]`, whose losses are averaged over the positions. For regression,
                 numbers of shape `[batch]` or `[batch, 1]`.
-            outputs: Float32 of the labels' shape with the classes as one more axis. For regression,
-                of shape `[batch]` or `[batch, 1]`, whichever shape the labels have.
+            outputs: Float32 of the labels' shape with the classes as one more axis, or one output
+                for two classes; see `of_classes`. For regression, of shape `[batch]` or
+                `[batch, 1]`, whichever shape the labels have.
         """
         if self.task == "regression":
             return tf.square(_numbers(outputs) - _numbers(labels))
         losses = tf.keras.losses.sparse_categorical_crossentropy(
-            labels, outputs, from_logits=self.from_logits
+            labels, self.of_classes(outputs), from_logits=self.from_logits
         )
         return _mean_by_example(losses)
 
-    def correct(self, labels: tf.Tensor, outputs: tf.Tensor) -> tf.Tensor:
-        """Returns the share of right answers of each example, float32 of shape `[batch]`.
+    def of_classes(self, outputs: tf.Tensor) -> tf.Tensor:
+        """Returns a classifier's outputs, one for each class.
 
-        An answer is the class of the largest output; the share is 0 or 1, or a mean over the
+        Where two classes have one output, it is the second one's logit or probability.
+
+        Args:
+            outputs: Float32 of the labels' shape with the classes, or one output for two classes,
+                as one more axis.
+        """
+        if outputs.shape[-1] != 1:
+            return outputs
+        others = tf.zeros_like(outputs) if self.from_logits else 1.0 - outputs
+        return tf.concat([others, outputs], axis=-1)
+
+    def correct(self, labels: tf.Tensor, outputs: tf.Tensor) -> tf.Tensor:
+        """Returns the fraction of right answers of each example, float32 of shape `[batch]`.
+
+        An answer is the class of the largest output; the fraction is 0 or 1, or a mean over the
         positions.
 
         Args:
@@ -56,7 +71,7 @@ class Objective:
         """
         if self.task == "regression":
             raise ValueError("regression has no right answers to count")
-        answers = tf.argmax(outputs, axis=-1, output_type=tf.int32)
+        answers = tf.argmax(self.of_classes(outputs), axis=-1, output_type=tf.int32)
         return _mean_by_example(tf.cast(tf.equal(answers, tf.cast(labels, tf.int32)), tf.float32))
 
 

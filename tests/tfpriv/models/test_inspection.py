@@ -92,7 +92,7 @@ def test_regression_may_give_a_column_or_a_row(rank):
         (lambda: sequential(layers.Dense(3), shape=(5,)), r"cannot read .* \[2, 6\] .*ValueError"),
         (
             lambda: sequential(layers.Dense(3, activation="sigmoid")),
-            "ends in a sigmoid .layer dens",
+            "do not sum to 1, as those of sigmoids",
         ),
         (lambda: sequential(layers.Softmax(), layers.Lambda(lambda x: x[:, :3])), "no weights to"),
         (lambda: sequential(layers.Dense(3, trainable=False)), "no weights to train"),
@@ -125,10 +125,42 @@ def test_model_that_cannot_be_trained_is_refused(model, message):
     assert "\n" not in str(caught.value)
 
 
-def test_one_sigmoid_unit_for_two_classes_is_refused_with_the_remedy():
-    model = sequential(layers.Dense(1, activation="sigmoid"))
-    with pytest.raises(UserError, match="use two units in place of one sigmoid unit"):
-        models.inspect(model, (6,), 2)
+class _Gated(tf.keras.Model):
+    """Its layer defined last is a sigmoid gate inside."""
+
+    def __init__(self, units):
+        super().__init__()
+        self.head, self.gate = layers.Dense(units), layers.Dense(6, activation="sigmoid")
+
+    def call(self, inputs):
+        return self.head(inputs * self.gate(inputs))
+
+
+@pytest.mark.parametrize(
+    ("model", "classes", "from_logits"),
+    [
+        (lambda: sequential(layers.Dense(1, activation="sigmoid")), 2, False),
+        (lambda: sequential(layers.Dense(1)), 2, True),
+        (lambda: sequential(layers.Dense(1, kernel_initializer="zeros")), 2, True),
+        # By chance between 0 and 1 at its first weights.
+        (lambda: sequential(layers.Dense(1, "linear", True, "zeros", "ones")), 2, True),
+        (lambda: _Gated(1), 2, True),
+        (lambda: _Gated(3), 3, True),
+        (
+            lambda: sequential(layers.Dense(3, kernel_initializer="zeros"), layers.Softmax()),
+            3,
+            False,
+        ),
+        (lambda: functional(lambda x: 1 / (1 + tf.exp(-layers.Dense(1)(x)))), 2, False),
+    ],
+)
+def test_what_outputs_are_is_told_by_what_they_are(model, classes, from_logits):
+    built = model()
+    built(tf.zeros((2, 6)))
+    before = [weight.numpy() for weight in built.weights]
+    assert models.inspect(built, (6,), classes).from_logits is from_logits
+    for weight, value in zip(built.weights, before, strict=True):
+        np.testing.assert_array_equal(weight.numpy(), value)
 
 
 def test_stateful_recurrence_is_refused_also_inside_a_wrapper():

@@ -113,3 +113,14 @@ def test_saturated_softmax_still_has_a_gradient_inside_a_graph():
 
     found = gradient(tf.constant([[90.0, 0, 0, 0]]), tf.constant([1]))
     np.testing.assert_allclose(found, [[1.0, -1, 0, 0]], atol=1e-5)
+
+
+@pytest.mark.parametrize("from_logits", [True, False])
+def test_one_output_for_two_classes_is_that_of_keras_binary_cross_entropy(from_logits):
+    logits, labels = 3 * RNG.normal(size=(9, 1)).astype(np.float32), np.arange(9) % 2
+    outputs = tf.constant(logits if from_logits else 1 / (1 + np.exp(-logits)))
+    objective = Objective(task="classification", from_logits=from_logits)
+    expected = tf.keras.losses.binary_crossentropy(labels[:, None], outputs, from_logits)
+    np.testing.assert_allclose(objective.loss(labels, outputs), expected, rtol=1e-4, atol=1e-6)
+    right = (logits[:, 0] > 0) == labels
+    np.testing.assert_array_equal(objective.correct(labels, outputs), right.astype(np.float32))

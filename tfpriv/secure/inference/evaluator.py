@@ -281,7 +281,9 @@ def evaluate(config: InferenceConfig) -> runs.RunDirectory:
                 )
                 secure, measured = _evaluate(secure_model, features, directory, start)
                 answers = model.predict(features, batch_size=256, verbose=0)
-                judged = _judge(dataset, labels, answers, open_outputs(net, secure))
+                ends = net.opened or (net.stages[-1].kind if net.stages else None)
+                opened = open_outputs(net, secure)
+                judged = _judge(dataset, labels, answers, opened, from_logits=ends != "sigmoid")
                 error = float(np.abs(secure - plain).max())
                 bound = grids.errors(net.stages, secure_model.grids)
                 disagrees = agreement.is_too_low(judged.get("agreement"), error, bound[-1])
@@ -413,7 +415,14 @@ def _precision(chosen):
     return f"ring of 64 bits, {min(bits)} to {max(bits)} behind the point, by layer"
 
 
-def _judge(dataset, labels, plain, secure):
+def _decisions(outputs, from_logits):
+    """Returns the class that each row of outputs stands for."""
+    if outputs.shape[-1] == 1:  # Two classes have one logit or probability.
+        return (outputs[..., 0] > (0.0 if from_logits else 0.5)).astype(np.int64)
+    return outputs.argmax(axis=-1)
+
+
+def _judge(dataset, labels, plain, secure, *, from_logits):
     """Compares two models' answers with the labels and with each other."""
     if dataset.task == datasets.REGRESSION:
         return {
@@ -422,7 +431,7 @@ def _judge(dataset, labels, plain, secure):
             )
             for name, answers in (("plaintext", plain), ("secure", secure))
         }
-    plain, secure = plain.argmax(axis=-1), secure.argmax(axis=-1)
+    plain, secure = (_decisions(outputs, from_logits) for outputs in (plain, secure))
     return {
         "plaintext_accuracy": float(np.mean(plain == labels)),
         "secure_accuracy": float(np.mean(secure == labels)),

@@ -93,9 +93,16 @@ def build(config: SecureTrainingConfig, dataset: datasets.Dataset) -> tuple[Task
                 f"--model={config.model} ends in probabilities; secure training takes logits, "
                 "leave the softmax out."
             )
-    backpropagation.network_of(
-        model
-    )  # Refuses what has no form on shares before anything is shared.
+    # Refuses what has no form on shares before anything is shared.
+    backpropagation.network_of(model)
+    if objective == objectives.SOFTMAX and model.output_shape[-1] == 1:
+        # Two classes by one logit.
+        task = dataclasses.replace(
+            task,
+            objective=objectives.SIGMOID,
+            train_labels=task.train_labels[:, 1:],
+            test_labels=task.test_labels[:, 1:],
+        )
     return task, model
 
 
