@@ -90,8 +90,7 @@ def run(main: Callable[[], None], *, resumes: bool = False) -> None:
     """Runs a program: parses the flags, calls `main`, and ends with a sentence if it fails.
 
     The exit status is 0, 1 for a flag that does not exist, 2 for a UserError, 4 where answers on
-    shares are not those in plaintext, 130 after Ctrl-C, or 143 after
-    SIGTERM.
+    shares are not those in plaintext, 130 after Ctrl-C, or 143 after SIGTERM.
 
     Args:
         main: The program.

@@ -86,7 +86,7 @@ def prepared(dataset: Dataset) -> Dataset:
     clients = dataset.train_clients
     if isinstance(clients, np.ndarray) and clients.ndim == 1 and clients.dtype != np.int32:
         if clients.dtype.kind in "iu":
-            clients = _as_int32(clients)
+            clients = as_int32(clients)
         elif clients.dtype.kind in "OSUb":
             clients = np.unique(clients.astype(str), return_inverse=True)[1].astype(np.int32)
         changed["train_clients"] = clients
@@ -97,7 +97,7 @@ def _features(array):
     if not isinstance(array, np.ndarray) or array.dtype in (np.float32, np.int32):
         return array
     if array.dtype.kind in "iu" and array.dtype.itemsize > 1:
-        return _as_int32(array)
+        return as_int32(array)
     if array.dtype.kind in "iubf":
         with np.errstate(over="ignore"):  # What is beyond float32 is refused as infinite.
             return array.astype(np.float32)
@@ -123,11 +123,11 @@ def _labels(array, dataset):
         if not np.all(np.isfinite(array)) or np.any(array != np.round(array)):
             return array
         array = array.astype(np.int64) if np.all(np.abs(array) < 2**62) else array
-    return _as_int32(array) if array.dtype.kind in "iub" else array
+    return as_int32(array) if array.dtype.kind in "iub" else array
 
 
-def _as_int32(array):
-    """Returns integers as int32 where all of them fit."""
+def as_int32(array: np.ndarray) -> np.ndarray:
+    """Returns integers as int32 if all of them fit, else as they are."""
     limits = np.iinfo(np.int32)
     if (
         array.size

@@ -7,7 +7,13 @@ from typing import Any
 import numpy as np
 
 from tfpriv import user_code
-from tfpriv.datasets.dataset import CLASSIFICATION, REGRESSION, UNKNOWN_PREPARATION, Dataset
+from tfpriv.datasets.dataset import (
+    CLASSIFICATION,
+    REGRESSION,
+    UNKNOWN_PREPARATION,
+    Dataset,
+    as_int32,
+)
 from tfpriv.errors import UserError
 
 _LABEL_KEYS = ("label", "labels", "y")
@@ -300,10 +306,10 @@ def _labels(name, array):
 
 
 def _fit_int32(name, kind, array):
-    limits = np.iinfo(np.int32)
-    if array.size and (array.min() < limits.min or array.max() > limits.max):
+    fitted = as_int32(array)
+    if fitted.dtype != np.int32:
         raise UserError(
             f"--dataset={name}: its {kind} reach from {array.min()} to {array.max()}, beyond "
             "int32; renumber them from 0."
         )
-    return array.astype(np.int32)
+    return fitted

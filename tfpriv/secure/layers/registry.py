@@ -6,7 +6,6 @@ of their own registers it in the file that defines it:
     registry.register(MyLayer, stages=stages_of_mine, trained=trained_of_mine)
 """
 
-import dataclasses
 from collections.abc import Callable
 
 import tensorflow as tf
@@ -16,14 +15,8 @@ from tfpriv.secure.layers.keras_layers import kind_of
 from tfpriv.secure.layers.stage import Stage
 from tfpriv.secure.layers.trained import TrainedLayer
 
-
-@dataclasses.dataclass(frozen=True)
-class _Form:
-    stages: Callable[[tf.keras.layers.Layer], list[Stage]] | None
-    trained: Callable[[tf.keras.layers.Layer], list[TrainedLayer]] | None
-
-
-_FORMS: dict[type[tf.keras.layers.Layer], _Form] = {}
+_STAGES: dict[type[tf.keras.layers.Layer], Callable] = {}
+_TRAINED: dict[type[tf.keras.layers.Layer], Callable] = {}
 
 
 def register(
@@ -40,17 +33,10 @@ def register(
             setting that cannot be computed by a `UserError`. None: there is no inference.
         trained: Returns what it is in training. None: it cannot be trained.
     """
-    _FORMS[kind] = _Form(stages, trained)
-
-
-def known_in_inference() -> list[str]:
-    """Returns the names of the layers that can be computed on shares."""
-    return sorted(kind.__name__ for kind, form in _FORMS.items() if form.stages)
-
-
-def known_in_training() -> list[str]:
-    """Returns the names of the layers that can be trained on shares."""
-    return sorted(kind.__name__ for kind, form in _FORMS.items() if form.trained)
+    for makers, make in ((_STAGES, stages), (_TRAINED, trained)):
+        makers.pop(kind, None)
+        if make is not None:
+            makers[kind] = make
 
 
 def stages_of(layer: tf.keras.layers.Layer) -> list[Stage]:
@@ -59,13 +45,7 @@ def stages_of(layer: tf.keras.layers.Layer) -> list[Stage]:
     Raises:
         UserError: The layer, or a setting of it, cannot be computed on shares; it is named.
     """
-    form = _FORMS.get(type(layer))
-    if form is None or form.stages is None:
-        raise UserError(
-            f"layer {layer.name} of the model is a {kind_of(layer)}, which cannot be computed on "
-            f"shares; those that can: {', '.join(known_in_inference())}."
-        )
-    return form.stages(layer)
+    return _made(layer, _STAGES, "computed", "those that can:")
 
 
 def trained_of(layer: tf.keras.layers.Layer) -> list[TrainedLayer]:
@@ -74,10 +54,14 @@ def trained_of(layer: tf.keras.layers.Layer) -> list[TrainedLayer]:
     Raises:
         UserError: The layer, or a setting of it, cannot be trained on shares; it is named.
     """
-    form = _FORMS.get(type(layer))
-    if form is None or form.trained is None:
+    return _made(layer, _TRAINED, "trained", "use")
+
+
+def _made(layer, makers, done, offer):
+    make = makers.get(type(layer))
+    if make is None:
         raise UserError(
-            f"layer {layer.name} of the model is a {kind_of(layer)}, which cannot be trained on "
-            f"shares; use {', '.join(known_in_training())}."
+            f"layer {layer.name} of the model is a {kind_of(layer)}, which cannot be {done} on "
+            f"shares; {offer} {', '.join(sorted(kind.__name__ for kind in makers))}."
         )
-    return form.trained(layer)
+    return make(layer)
